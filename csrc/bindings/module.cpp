@@ -1,0 +1,6 @@
+#include "bindings/module.hpp"
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "festina's native core: profile table, decisions, CPU kernels.";
+  festina::bindings::register_build_info(m);
+}

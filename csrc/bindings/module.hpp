@@ -1,0 +1,7 @@
+#pragma once
+#include <pybind11/pybind11.h>
+
+// Each file of bindings/ registers its own classes through one function declared here.
+namespace festina::bindings {
+void register_build_info(pybind11::module_& m);
+}  // namespace festina::bindings

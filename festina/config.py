@@ -1,0 +1,134 @@
+"""One frozen tree of settings. CLI flags, YAML, `FESTINA_*` variables and docs derive from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from festina.types import Slo
+
+Positive = Annotated[float, Meta(gt=0)]
+PositiveInt = Annotated[int, Meta(gt=0)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:/-]+$")]
+
+
+class DeploymentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A model under a name, with its objectives.
+
+    Attributes:
+        name: What requests ask for.
+        weights: Name of a known model (`festina models list`) or path of a GGUF file.
+        slo: Objectives of requests that bring none.
+        pace: 0 = as fast as possible, 1 = use all the slack (DESIGN 4.2).
+        context_tokens: Longest prompt plus output; capped by the model's own limit.
+        kv_tokens: Size of the KV pool on each device that hosts it.
+        keep_alive_s: Unload after this long without a request; 0 = never.
+        preload: Load at start instead of at the first request.
+    """
+
+    name: Name
+    weights: str
+    slo: Slo = Slo(ttft_ms=2000.0, tbt_ms=200.0)
+    pace: Fraction = 0.5
+    context_tokens: PositiveInt = 2048
+    kv_tokens: PositiveInt = 16384
+    keep_alive_s: Annotated[float, Meta(ge=0)] = 300.0
+    preload: bool = False
+
+
+class LinkConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Bounds of every socket.
+
+    Attributes:
+        heartbeat_s: Interval of heartbeats, both ways.
+        missed_max: Heartbeats missed before the peer is taken for dead.
+        queue_max: Messages queued per peer (ZMQ high-water mark).
+        linger_ms: How long a closing socket may go on sending.
+    """
+
+    heartbeat_s: Positive = 0.5
+    missed_max: PositiveInt = 6
+    queue_max: PositiveInt = 4096
+    linger_ms: Annotated[int, Meta(ge=0)] = 200
+
+
+class SchedulerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The global scheduler.
+
+    Attributes:
+        endpoint: Where clients and agents connect; port 0 is chosen by the system.
+        policy: Placement rule: ours, or the paper's (DESIGN 4.1).
+        margin: Share of an objective kept in reserve, on top of the profile's own error.
+        reservation_s: How long a placement counts before its request shows up at the agent.
+        retry_after_ms: What refused clients are told, at least.
+    """
+
+    endpoint: str = "tcp://127.0.0.1:7000"
+    policy: Literal["festina", "paper"] = "festina"
+    margin: Fraction = 0.05
+    reservation_s: Positive = 2.0
+    retry_after_ms: PositiveInt = 500
+
+
+class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One agent.
+
+    Attributes:
+        endpoint: Where clients connect; port 0 is chosen by the system.
+        policy: Local rule: ours, or the paper's (DESIGN 4.2).
+        summary_hz: Summaries a second, 10-50.
+        batch_max: Sequences in one step.
+        chunk_tokens: Prefill tokens in one step.
+        waiting_max: Requests queued before new ones are refused.
+        beta: Weight of age in the paper's score, for prefill (paper section 3.4).
+        margin: Share of an objective kept in reserve.
+        client_timeout_s: Silence after which a client is taken for gone and its requests freed.
+    """
+
+    endpoint: str = "tcp://127.0.0.1:0"
+    policy: Literal["festina", "paper"] = "festina"
+    summary_hz: Annotated[float, Meta(ge=1, le=100)] = 20.0
+    batch_max: PositiveInt = 32
+    chunk_tokens: PositiveInt = 128
+    waiting_max: PositiveInt = 512
+    beta: Fraction = 1.0
+    margin: Fraction = 0.1
+    client_timeout_s: Positive = 5.0
+
+
+class CpuPowerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Parameters of the modelled power of one CPU core. Labelled modelled wherever it shows.
+
+    Attributes:
+        idle_w: Power of an idle core and its share of the package.
+        active_w: Added while a step runs.
+        pj_per_flop: Added per floating-point operation.
+        pj_per_byte: Added per byte moved from memory.
+    """
+
+    idle_w: Positive = 5.0
+    active_w: Positive = 6.0
+    pj_per_flop: Positive = 60.0
+    pj_per_byte: Positive = 150.0
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything.
+
+    Attributes:
+        gpus: Devices to serve on: `cpu:N`, `sim:N` or `sim:KIND:N`, comma-separated.
+        deployments: Models to serve.
+        profiles: Folder of profiles; "" uses the shipped ones.
+        models_dir: Cache folder of weights; "" uses the user's cache folder.
+    """
+
+    gpus: str = "cpu:2"
+    deployments: tuple[DeploymentConfig, ...] = ()
+    link: LinkConfig = LinkConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    agent: AgentConfig = AgentConfig()
+    cpu_power: CpuPowerConfig = CpuPowerConfig()
+    profiles: str = ""
+    models_dir: str = ""

@@ -1,0 +1,1 @@
+"""One device's sensors and actuators behind one protocol."""

@@ -1,0 +1,1 @@
+"""Engines run models: weights, tokenizer, paged KV cache, model step, sampler."""

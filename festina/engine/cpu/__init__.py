@@ -1,0 +1,1 @@
+"""A Llama-class decoder on the CPU, read straight from GGUF."""

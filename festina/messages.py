@@ -1,0 +1,380 @@
+"""Every wire message, one Struct each: tagged, versioned, bounded.
+
+A frame is one version byte followed by a msgpack array whose first item is the tag. Nothing in a
+frame can name code. Fields may be appended with defaults within a version; anything else raises
+`PROTOCOL_VERSION`. Clocks are never compared between processes: times on the wire are durations.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from festina.errors import (
+    ErrorInfo,
+    FrameTooLargeError,
+    ProtocolError,
+    ProtocolVersionError,
+)
+from festina.types import FinishReason, GpuSummary, Sampling, Slo, Usage
+
+PROTOCOL_VERSION = 1
+FRAME_BYTES_MAX = 4 * 1024 * 1024
+"""Largest frame; sockets set it as ZMQ_MAXMSGSIZE, so larger ones are dropped unread."""
+
+RequestId = Annotated[str, Meta(min_length=1, max_length=64)]
+ModelName = Annotated[str, Meta(min_length=1, max_length=128)]
+AgentId = Annotated[str, Meta(min_length=1, max_length=64)]
+Endpoint = Annotated[str, Meta(max_length=256)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Base of all messages; the tag is the class name."""
+
+
+# Client → scheduler
+
+
+class Submit(Message, frozen=True):
+    """Ask where a request should run.
+
+    Attributes:
+        request_id: Chosen by the client, unique for its lifetime.
+        model: Deployment name.
+        input_tokens: Prompt length; an estimate where the client has no tokenizer.
+        max_tokens: Upper bound of the output.
+        slo: Objectives; None takes the deployment's.
+        exclude: Agents not to use (they failed this request before).
+    """
+
+    request_id: RequestId
+    model: ModelName
+    input_tokens: Count
+    max_tokens: Count
+    slo: Slo | None = None
+    exclude: Annotated[tuple[AgentId, ...], Meta(max_length=64)] = ()
+
+
+class GetCluster(Message, frozen=True):
+    """Ask for the state of the cluster (`festina top`, catalogue of deployments)."""
+
+
+# Scheduler → client
+
+
+class Placed(Message, frozen=True):
+    """The request should run there.
+
+    Attributes:
+        request_id: As submitted.
+        agent: Agent that expects it.
+        epoch: Epoch of that agent; another epoch has forgotten the placement.
+        endpoint: Where the agent listens to clients.
+        ticket: Goes into `Generate`; tells the scheduler that the placement arrived.
+    """
+
+    request_id: RequestId
+    agent: AgentId
+    epoch: Count
+    endpoint: Endpoint
+    ticket: Count
+
+
+class Refused(Message, frozen=True):
+    """The request was not placed; it has ended."""
+
+    request_id: str
+    error: ErrorInfo
+
+
+class DeploymentInfo(msgspec.Struct, frozen=True, array_like=True):
+    """One entry of the catalogue.
+
+    Attributes:
+        model: Deployment name.
+        slo: Default objectives.
+        context_tokens: Longest prompt plus output.
+    """
+
+    model: ModelName
+    slo: Slo
+    context_tokens: Count
+
+
+class AgentInfo(msgspec.Struct, frozen=True, array_like=True):
+    """One agent as the scheduler sees it.
+
+    Attributes:
+        agent: Agent name.
+        epoch: Its epoch.
+        device: Device kind, such as "cpu" or "H100-SXM5-80GB".
+        silent_ms: Time since it was last heard.
+        summary: Its last summary.
+    """
+
+    agent: AgentId
+    epoch: Count
+    device: str
+    silent_ms: float
+    summary: GpuSummary
+
+
+class Cluster(Message, frozen=True):
+    """Answer to `GetCluster`."""
+
+    scheduler_epoch: Count
+    deployments: tuple[DeploymentInfo, ...]
+    agents: tuple[AgentInfo, ...]
+    placed: Count
+    refused: Count
+
+
+# Client → agent
+
+
+class ChatTurn(msgspec.Struct, frozen=True, array_like=True):
+    """One turn of a conversation, rendered with the model's own chat template."""
+
+    role: Annotated[str, Meta(min_length=1, max_length=32)]
+    content: str
+
+
+class Generate(Message, frozen=True):
+    """Run this request.
+
+    Exactly one of `text`, `turns` and `token_ids` is not empty.
+
+    Attributes:
+        request_id: As submitted.
+        model: Deployment name.
+        ticket: From `Placed`.
+        epoch: From `Placed`; an agent of another epoch answers with a typed error.
+        max_tokens: Upper bound of the output.
+        elapsed_ms: Time since submission, on the client's clock.
+        slo: Objectives; None takes the deployment's.
+        sampling: How tokens are chosen.
+        text: Raw prompt.
+        turns: Chat prompt.
+        token_ids: Prompt as token ids.
+        pace: 0 as fast as possible … 1 use all the slack; None takes the deployment's.
+    """
+
+    request_id: RequestId
+    model: ModelName
+    ticket: Count
+    epoch: Count
+    max_tokens: Annotated[int, Meta(ge=1, le=2**20)]
+    elapsed_ms: Annotated[float, Meta(ge=0)]
+    slo: Slo | None = None
+    sampling: Sampling = Sampling()
+    text: str = ""
+    turns: Annotated[tuple[ChatTurn, ...], Meta(max_length=1024)] = ()
+    token_ids: Annotated[tuple[int, ...], Meta(max_length=2**20)] = ()
+    pace: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+
+class Cancel(Message, frozen=True):
+    """Stop this request; its KV blocks are freed and nothing more is sent about it."""
+
+    request_id: RequestId
+
+
+# Agent → client
+
+
+class Accepted(Message, frozen=True):
+    """The request is queued; it will end with `Finished` or `Failed`, exactly once."""
+
+    request_id: RequestId
+    input_tokens: Count
+
+
+class Tokens(Message, frozen=True):
+    """New output.
+
+    Attributes:
+        request_id: As submitted.
+        index: Index of the first token of this message in the output.
+        token_ids: The tokens, at least one.
+        text: Text that they complete; may be empty inside a multi-token character.
+    """
+
+    request_id: RequestId
+    index: Count
+    token_ids: tuple[int, ...]
+    text: str
+
+
+class Finished(Message, frozen=True):
+    """The request ended well. `usage.output_tokens` tokens were sent before."""
+
+    request_id: RequestId
+    reason: FinishReason
+    usage: Usage
+
+
+class Failed(Message, frozen=True):
+    """The request ended with an error. `request_id` is "" when a frame could not be read."""
+
+    request_id: str
+    error: ErrorInfo
+
+
+# Agent ↔ scheduler, and heartbeats on every link
+
+
+class Register(Message, frozen=True):
+    """An agent joins, or tells a new scheduler about itself.
+
+    Attributes:
+        agent: Agent name.
+        epoch: New for every process that bears this name.
+        endpoint: Where it listens to clients.
+        device: Device kind.
+        sms_total: SMs of the device.
+        clocks_mhz: Clocks it can be set to, ascending; empty where clocks cannot be set.
+        memory_bytes: Device memory for weights and KV cache.
+        models: Deployments it may host.
+    """
+
+    agent: AgentId
+    epoch: Count
+    endpoint: Endpoint
+    device: Annotated[str, Meta(max_length=64)]
+    sms_total: Count
+    clocks_mhz: Annotated[tuple[int, ...], Meta(max_length=256)]
+    memory_bytes: Count
+    models: Annotated[tuple[ModelName, ...], Meta(max_length=4096)]
+
+
+class Welcome(Message, frozen=True):
+    """Answer to `Register`."""
+
+    scheduler_epoch: Count
+
+
+class Summary(Message, frozen=True):
+    """State of one device; also serves as the agent's heartbeat."""
+
+    agent: AgentId
+    epoch: Count
+    gpu: GpuSummary
+
+
+class Leave(Message, frozen=True):
+    """The agent ends on purpose; place nothing there."""
+
+    agent: AgentId
+    epoch: Count
+
+
+class Load(Message, frozen=True):
+    """Make a deployment resident."""
+
+    model: ModelName
+
+
+class Unload(Message, frozen=True):
+    """Give a deployment's memory back once its requests have ended."""
+
+    model: ModelName
+
+
+class Ping(Message, frozen=True):
+    """Are you there? Sent on every link, both ways."""
+
+    nonce: Count
+
+
+class Pong(Message, frozen=True):
+    """Yes.
+
+    Attributes:
+        nonce: From the ping.
+        epoch: Epoch of the process that answers.
+    """
+
+    nonce: Count
+    epoch: Count
+
+
+class Reregister(Message, frozen=True):
+    """The scheduler does not know this agent and epoch; it should register (again)."""
+
+    scheduler_epoch: Count
+
+
+AnyMessage = (
+    Submit
+    | GetCluster
+    | Placed
+    | Refused
+    | Cluster
+    | Generate
+    | Cancel
+    | Accepted
+    | Tokens
+    | Finished
+    | Failed
+    | Register
+    | Welcome
+    | Reregister
+    | Summary
+    | Leave
+    | Load
+    | Unload
+    | Ping
+    | Pong
+)
+
+_VERSION_BYTE = bytes([PROTOCOL_VERSION])
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
+
+
+def encode(message: AnyMessage) -> bytes:
+    """`message` as one frame.
+
+    Raises:
+        FrameTooLargeError: The frame would exceed `FRAME_BYTES_MAX`.
+    """
+    frame = _VERSION_BYTE + _encoder.encode(message)
+    if len(frame) > FRAME_BYTES_MAX:
+        raise FrameTooLargeError(
+            f"a {type(message).__name__} of {len(frame)} bytes",
+            field="frame",
+            expected=f"at most {FRAME_BYTES_MAX} bytes",
+        )
+    return frame
+
+
+def decode(frame: bytes | memoryview) -> AnyMessage:
+    """The message in `frame`.
+
+    Raises:
+        FrameTooLargeError: The frame exceeds `FRAME_BYTES_MAX`.
+        ProtocolVersionError: Its first byte is not `PROTOCOL_VERSION`.
+        ProtocolError: It is empty, not msgpack, or a field is wrong; `field` says which.
+    """
+    size = len(frame)
+    if size > FRAME_BYTES_MAX:
+        raise FrameTooLargeError(
+            f"a frame of {size} bytes", field="frame", expected=f"at most {FRAME_BYTES_MAX} bytes"
+        )
+    if size == 0:
+        raise ProtocolError(
+            "an empty frame", field="frame", expected="a version byte and a message"
+        )
+    if frame[0] != PROTOCOL_VERSION:
+        raise ProtocolVersionError(
+            f"a frame of protocol version {frame[0]}",
+            field="version",
+            expected=str(PROTOCOL_VERSION),
+        )
+    try:
+        return _decoder.decode(memoryview(frame)[1:])
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"not a festina message: {error}", field="frame") from error

@@ -1,0 +1,169 @@
+"""The nouns of the field, as plain frozen values. Units are last in names."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class Phase(enum.IntEnum):
+    """What a model step does. The values are shared with `csrc/core`."""
+
+    PREFILL = 0
+    DECODE = 1
+
+
+class Provenance(enum.StrEnum):
+    """How a figure came about. Measured and modelled figures are never added up unmarked."""
+
+    MEASURED = "measured"
+    MODELLED = "modelled"
+
+
+class ModelState(enum.IntEnum):
+    """Where a deployment's weights are on one device."""
+
+    ABSENT = 0
+    LOADING = 1
+    READY = 2
+    UNLOADING = 3
+
+
+class FinishReason(enum.StrEnum):
+    """Why a request ended well."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class Slo(msgspec.Struct, frozen=True, array_like=True):
+    """Latency objectives of a request.
+
+    Attributes:
+        ttft_ms: Time from submission to the first token, > 0.
+        tbt_ms: Time between tokens, p99 of the gaps a client sees, > 0.
+    """
+
+    ttft_ms: float
+    tbt_ms: float
+
+
+class Sampling(msgspec.Struct, frozen=True, array_like=True):
+    """How tokens are chosen.
+
+    Attributes:
+        temperature: 0 is greedy; otherwise in (0, 10].
+        top_p: Nucleus mass in (0, 1].
+        seed: Seed of the draws: same seed, prompt and weights give the same text.
+        stop: Texts that end the output; they are not part of it. At most 4.
+        ignore_eos: Go on past the model's end-of-text tokens (load generators).
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+
+class OperatingPoint(msgspec.Struct, frozen=True, array_like=True):
+    """How fast one device runs one task.
+
+    Attributes:
+        clock_mhz: SM clock of the whole device; 0 where it cannot be set or read.
+        sms: SMs given to the task.
+    """
+
+    clock_mhz: int
+    sms: int
+
+
+class SmPartition(msgspec.Struct, frozen=True, array_like=True):
+    """One side of a rung of the SM ladder of a device.
+
+    Attributes:
+        rung: Index in the device's ladder of partitions.
+        sms: SMs in this partition, as read back from the driver.
+    """
+
+    rung: int
+    sms: int
+
+
+class Usage(msgspec.Struct, frozen=True, array_like=True):
+    """What a finished request cost.
+
+    Attributes:
+        input_tokens: Prompt tokens.
+        output_tokens: Tokens generated.
+        energy_j: Joules attributed to the request (DESIGN 4.4).
+        energy_source: Whether `energy_j` was measured or modelled.
+        preemptions: Times the request lost its KV blocks and was prefilled again.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    energy_j: float
+    energy_source: Provenance
+    preemptions: int = 0
+
+
+class ModelSummary(msgspec.Struct, frozen=True, array_like=True):
+    """One deployment on one device, as the scheduler sees it.
+
+    Attributes:
+        model: Deployment name.
+        state: Where its weights are.
+        running: Requests in decode.
+        waiting: Requests not yet through prefill.
+        context_tokens: Tokens in the KV cache over all running requests.
+        waiting_tokens: Prompt tokens still to be prefilled.
+        tbt_ms: Tightest TBT objective among running requests; inf when there is none.
+    """
+
+    model: str
+    state: ModelState
+    running: int = 0
+    waiting: int = 0
+    context_tokens: int = 0
+    waiting_tokens: int = 0
+    tbt_ms: float = float("inf")
+
+
+class GpuSummary(msgspec.Struct, frozen=True, array_like=True):
+    """One device at one moment, sent by its agent 10-50 times a second.
+
+    Attributes:
+        seq: Counts the summaries of this agent and epoch.
+        clock_mhz: Current SM clock; 0 where there is none.
+        clock_target_mhz: Clock the agent has asked for; equals `clock_mhz` where it cannot ask.
+        sms_total: SMs of the device.
+        sms_free: SMs not given to a running task.
+        free_in_ms: Time until a new prefill could start (T_avail - now, paper section 3.3).
+        kv_tokens_total: Tokens that the KV pools can hold.
+        kv_tokens_free: Tokens that still fit.
+        memory_free_bytes: Device memory for further weights.
+        power_w: Power now.
+        power_source: Whether `power_w` was measured or modelled.
+        energy_j: Energy since the agent started.
+        parked: The device holds no context; waking it costs time.
+        models: Deployments that are resident or on the way.
+        tickets: Placement tickets accepted since the last summary (`Placed.ticket`).
+    """
+
+    seq: int
+    clock_mhz: int
+    clock_target_mhz: int
+    sms_total: int
+    sms_free: int
+    free_in_ms: float
+    kv_tokens_total: int
+    kv_tokens_free: int
+    memory_free_bytes: int
+    power_w: float
+    power_source: Provenance
+    energy_j: float
+    parked: bool
+    models: tuple[ModelSummary, ...] = ()
+    tickets: tuple[int, ...] = ()
