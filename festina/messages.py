@@ -7,7 +7,8 @@ frame can name code. Fields may be appended with defaults within a version; anyt
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, get_args
 
 import msgspec
 from msgspec import Meta
@@ -44,10 +45,11 @@ class Submit(Message, frozen=True):
     Attributes:
         request_id: Chosen by the client, unique for its lifetime.
         model: Deployment name.
-        input_tokens: Prompt length; an estimate where the client has no tokenizer.
+        input_tokens: Prompt length.
         max_tokens: Upper bound of the output.
         slo: Objectives; None takes the deployment's.
         exclude: Agents not to use (they failed this request before).
+        estimated: `input_tokens` is a guess, as the client has no tokenizer: the agent will count.
     """
 
     request_id: RequestId
@@ -56,6 +58,7 @@ class Submit(Message, frozen=True):
     max_tokens: Count
     slo: Slo | None = None
     exclude: Annotated[tuple[AgentId, ...], Meta(max_length=64)] = ()
+    estimated: bool = False
 
 
 class GetCluster(Message, frozen=True):
@@ -145,7 +148,8 @@ class ChatTurn(msgspec.Struct, frozen=True, array_like=True):
 class Generate(Message, frozen=True):
     """Run this request.
 
-    Exactly one of `text`, `turns` and `token_ids` is not empty.
+    Exactly one of `text`, `turns` and `token_ids` is not empty. A second one for a request that
+    the agent still has changes nothing and is answered with `Accepted` again.
 
     Attributes:
         request_id: As submitted.
@@ -176,6 +180,15 @@ class Generate(Message, frozen=True):
     pace: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
+class Probe(Message, frozen=True):
+    """Do you still have this request? Sent when nothing was heard about it for a while.
+
+    Answered with `Accepted` if so, else with `Failed` and the code "agent_lost".
+    """
+
+    request_id: RequestId
+
+
 class Cancel(Message, frozen=True):
     """Stop this request; its KV blocks are freed and nothing more is sent about it."""
 
@@ -204,16 +217,24 @@ class Tokens(Message, frozen=True):
 
     request_id: RequestId
     index: Count
-    token_ids: tuple[int, ...]
+    token_ids: Annotated[tuple[int, ...], Meta(min_length=1)]
     text: str
 
 
 class Finished(Message, frozen=True):
-    """The request ended well. `usage.output_tokens` tokens were sent before."""
+    """The request ended well. `usage.output_tokens` tokens were sent before.
+
+    Attributes:
+        request_id: As submitted.
+        reason: Why it ended.
+        usage: What it cost.
+        text: Text that was held back until now (it could have begun a stop text).
+    """
 
     request_id: RequestId
     reason: FinishReason
     usage: Usage
+    text: str = ""
 
 
 class Failed(Message, frozen=True):
@@ -231,7 +252,7 @@ class Register(Message, frozen=True):
 
     Attributes:
         agent: Agent name.
-        epoch: New for every process that bears this name.
+        epoch: New, and larger, for every process that bears this name.
         endpoint: Where it listens to clients.
         device: Device kind.
         sms_total: SMs of the device.
@@ -314,6 +335,7 @@ AnyMessage = (
     | Refused
     | Cluster
     | Generate
+    | Probe
     | Cancel
     | Accepted
     | Tokens
@@ -333,6 +355,9 @@ AnyMessage = (
 _VERSION_BYTE = bytes([PROTOCOL_VERSION])
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
+_raw_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_PLACE = re.compile(r"`\$\[(\d+)\]")
+_FIELDS = {cls.__name__: cls.__struct_fields__ for cls in get_args(AnyMessage)}
 
 
 def encode(message: AnyMessage) -> bytes:
@@ -374,7 +399,24 @@ def decode(frame: bytes | memoryview) -> AnyMessage:
             field="version",
             expected=str(PROTOCOL_VERSION),
         )
+    body = memoryview(frame)[1:]
     try:
-        return _decoder.decode(memoryview(frame)[1:])
-    except msgspec.DecodeError as error:
-        raise ProtocolError(f"not a festina message: {error}", field="frame") from error
+        return _decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ProtocolError(
+            f"not a festina message: {error}", field=_wrong_field(body, str(error))
+        ) from error
+
+
+def _wrong_field(body: memoryview, complaint: str) -> str:
+    """Name of the field that msgspec complains about by its place in the array, else "frame"."""
+    place = _PLACE.search(complaint)
+    if place is None:
+        return "frame"
+    try:
+        tag = msgspec.msgpack.decode(_raw_decoder.decode(body)[0], type=str)
+    except (msgspec.DecodeError, RecursionError):
+        return "frame"
+    names = _FIELDS.get(tag, ())
+    index = int(place[1]) - 1
+    return names[index] if 0 <= index < len(names) else "frame"
