@@ -1,0 +1,44 @@
+"""`festina env`: the facts a bug report needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from festina.cli.options import ConfigFile, Json, SetFlags, settings
+from festina.environment import CudaFacts, Environment, describe
+
+
+def command(config: ConfigFile = None, sets: SetFlags = None, json: Json = False) -> None:
+    """Show what is installed, what was built, and what this machine has."""
+    settings(config, sets)
+    environment = describe((), (), "")
+    if json:
+        print(msgspec.json.format(msgspec.json.encode(environment)).decode())
+        return
+    for title, text in _lines(environment):
+        print(f"{title:<10} {text}")
+
+
+def _lines(environment: Environment) -> Iterator[tuple[str, str]]:
+    cpu, gib = environment.cpu, 2**30
+    yield "festina", environment.festina
+    yield "python", environment.python
+    yield "system", environment.system
+    yield "cpu", f"{cpu.name}, {cpu.cores} cores, {cpu.memory_bytes / gib:.1f} GiB"
+    yield "isa", " ".join(cpu.isa) or "none of the known extensions"
+    yield "native", ", ".join(f"{key} {value}" for key, value in environment.native.items())
+    yield "cuda", _cuda_line(environment.cuda)
+    for device in environment.cuda.devices:
+        yield "", f"{device.name}, {device.memory_bytes / gib:.0f} GiB, {device.power_limit_w:g} W"
+    for name, version in environment.packages.items():
+        yield name, version or "not installed"
+    yield "profiles", ", ".join(environment.profiles) or "none"
+    yield "models", f"{', '.join(environment.models) or 'none'} in {environment.models_dir}"
+
+
+def _cuda_line(cuda: CudaFacts) -> str:
+    built = "built with CUDA" if cuda.built else "built without CUDA"
+    driver = f"driver {cuda.driver}" if cuda.driver else f"no driver ({cuda.why_none})"
+    return f"{built}, {driver}, {len(cuda.devices)} devices"
