@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -13,7 +14,7 @@ from festina.environment import CudaFacts, Environment, describe
 def command(config: ConfigFile = None, sets: SetFlags = None, json: Json = False) -> None:
     """Show what is installed, what was built, and what this machine has."""
     settings(config, sets)
-    environment = describe((), (), "")
+    environment = describe((), (), Path())
     if json:
         print(msgspec.json.format(msgspec.json.encode(environment)).decode())
         return

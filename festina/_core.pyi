@@ -1,0 +1,4 @@
+"""Native parts of festina."""
+
+def build_info() -> dict[str, object]:
+    """What this module was built with."""
