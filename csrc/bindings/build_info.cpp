@@ -12,6 +12,7 @@ void register_build_info(py::module_& m) {
         info["version"] = FESTINA_VERSION;
         info["compiler"] = __VERSION__;
         info["cuda"] = static_cast<bool>(FESTINA_HAS_CUDA);
+        info["cuda_architectures"] = FESTINA_CUDA_ARCHITECTURES;
         info["cuda_fallback"] = static_cast<bool>(FESTINA_CUDA_FALLBACK);
         info["sanitizer"] = FESTINA_SANITIZER;
         return info;

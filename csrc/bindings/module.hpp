@@ -4,4 +4,6 @@
 // Each file of bindings/ registers its own classes through one function declared here.
 namespace festina::bindings {
 void register_build_info(pybind11::module_& m);
+void register_cuda_driver(pybind11::module_& m);
+void register_kv_copy(pybind11::module_& m);
 }  // namespace festina::bindings

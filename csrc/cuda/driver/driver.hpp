@@ -1,0 +1,111 @@
+#pragma once
+#include <dlfcn.h>
+
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+// The CUDA driver, loaded at run time. libcuda is never linked: the same binary starts on a machine
+// without a driver and says so when asked. No CUDA header is needed, so CPU-only builds have it
+// too.
+//
+// Ownership: `Driver` keeps the library open as long as it lives; symbols die with it.
+// Threads: immutable after `open`; all members are safe to call from any thread.
+// Raises: `DriverError`, never a crash, for an absent, too old or failing driver.
+
+namespace festina::cuda {
+
+enum class DriverFault : std::uint8_t { absent, too_old, symbol_absent, call_failed };
+
+class DriverError : public std::runtime_error {
+ public:
+  DriverError(DriverFault fault, const std::string& what)
+      : std::runtime_error(what), fault_(fault) {}
+  [[nodiscard]] DriverFault fault() const noexcept { return fault_; }
+
+ private:
+  DriverFault fault_;
+};
+
+class Driver {
+ public:
+  // Oldest driver with green contexts (12.4). Versions are CUDA's: 1000·major + 10·minor.
+  static constexpr int version_min = 12040;
+
+  // Loads `library` and initialises it.
+  static Driver open(const std::string& library = "libcuda.so.1") {
+    Library handle(dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL));
+    if (!handle) {
+      throw DriverError(DriverFault::absent, "no CUDA driver: cannot load " + library);
+    }
+    Driver driver(std::move(handle));
+    driver.check("cuInit", driver.entry<int (*)(unsigned)>("cuInit")(0U));
+    driver.check("cuDriverGetVersion",
+                 driver.entry<int (*)(int*)>("cuDriverGetVersion")(&driver.version_));
+    if (driver.version_ < version_min) {
+      throw DriverError(DriverFault::too_old, "CUDA driver " + std::to_string(driver.version_) +
+                                                  " is older than " + std::to_string(version_min));
+    }
+    driver.get_proc_address_ = driver.entry<GetProcAddress>("cuGetProcAddress_v2");
+    return driver;
+  }
+
+  [[nodiscard]] int version() const noexcept { return version_; }
+
+  [[nodiscard]] int device_count() const {
+    int count = 0;
+    check("cuDeviceGetCount", entry<int (*)(int*)>("cuDeviceGetCount")(&count));
+    return count;
+  }
+
+  // The entry point of `name` with the ABI of CUDA `cuda_version`. A plain dlsym would give the
+  // oldest ABI of names that the header maps to _v2 and later.
+  [[nodiscard]] void* symbol(const char* name, int cuda_version) const {
+    void* address = nullptr;
+    const int status = get_proc_address_(name, &address, cuda_version, 0, nullptr);
+    if (status != 0 || address == nullptr) {
+      throw DriverError(DriverFault::symbol_absent, std::string("this CUDA driver has no ") + name +
+                                                        " of CUDA " + std::to_string(cuda_version));
+    }
+    return address;
+  }
+
+ private:
+  struct Closer {
+    void operator()(void* handle) const noexcept { dlclose(handle); }
+  };
+  using Library = std::unique_ptr<void, Closer>;
+  using GetProcAddress = int (*)(const char*, void**, int, std::uint64_t, void*);
+
+  explicit Driver(Library library) : library_(std::move(library)) {}
+
+  template <typename Function>
+  [[nodiscard]] Function entry(const char* name) const {
+    void* address = dlsym(library_.get(), name);
+    if (address == nullptr) {
+      throw DriverError(DriverFault::symbol_absent, std::string("this CUDA driver has no ") + name);
+    }
+    return reinterpret_cast<Function>(address);
+  }
+
+  void check(const char* call, int status) const {
+    if (status == 0) {
+      return;
+    }
+    std::string text = std::string(call) + " failed with " + std::to_string(status);
+    if (void* address = dlsym(library_.get(), "cuGetErrorName"); address != nullptr) {
+      const char* name = nullptr;
+      if (reinterpret_cast<int (*)(int, const char**)>(address)(status, &name) == 0) {
+        text += std::string(" (") + name + ")";
+      }
+    }
+    throw DriverError(DriverFault::call_failed, text);
+  }
+
+  Library library_;
+  GetProcAddress get_proc_address_ = nullptr;
+  int version_ = 0;
+};
+
+}  // namespace festina::cuda
