@@ -1,0 +1,234 @@
+"""An engine without arithmetic: it waits as long as the analytic GPU says a step would take.
+
+Tokens depend on the content of their sequence alone, through the KV blocks, so that a step with a
+wrong block table, or a lost or misplaced block, gives another text. That makes it a test of
+everything around an engine, at the speed of a GPU and without one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from festina.config import DeploymentConfig
+from festina.device import physics
+from festina.device.simulated import SimulatedDevice
+from festina.engine.base import (
+    BLOCK_TOKENS,
+    Batch,
+    Chunk,
+    LoadedModel,
+    ModelShape,
+    StepResult,
+)
+from festina.engine.content_hash import extend, pick
+from festina.engine.simulated_tokenizer import SimulatedTokenizer
+from festina.errors import DeviceError, EngineError, UnsupportedModelError
+from festina.types import Phase
+
+PREFIX = "sim:"
+"""Deployments name a shape as `sim:llama-8b`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedNoise:
+    """How far reality strays from the profile.
+
+    Attributes:
+        bias: Standard deviation of a fixed factor per (model, phase): the profile's error.
+        jitter: Standard deviation of a factor per step.
+        seed: Seed of both.
+    """
+
+    bias: float = 0.05
+    jitter: float = 0.02
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Resident:
+    decoder: physics.Decoder
+    states: NDArray[np.uint64]
+    """One hash of all content so far per token slot: uint64 (blocks, BLOCK_TOKENS)."""
+    memory_bytes: int
+    bias: dict[Phase, float]
+
+
+class SimulatedEngine:
+    """Runs shapes of models on a `SimulatedDevice` in real time (`Engine` in engine/base.py).
+
+    A step takes physics' latency at the device's clock, times the bias and jitter of `noise`. The
+    reported `latency_ms` is that duration, not what `sleep` made of it. Not thread-safe.
+
+    Args:
+        device: Where it runs; the engine reads its clock and never sets it.
+        noise: How far latencies stray from physics.
+        clock: Monotonic seconds.
+        sleep: Waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        device: SimulatedDevice,
+        noise: SimulatedNoise | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._device = device
+        self._noise = noise or SimulatedNoise()
+        self._clock = clock
+        self._sleep = sleep
+        self._rng = np.random.default_rng(self._noise.seed)
+        self._resident: dict[str, _Resident] = {}
+
+    def load(self, deployment: DeploymentConfig) -> LoadedModel:
+        """Make a shape resident; takes as long as its weights from pinned host memory.
+
+        Raises:
+            UnsupportedModelError: `weights` is not `sim:` and the name of a shape.
+            DeviceError: It does not fit into the device's memory.
+        """
+        if not deployment.weights.startswith(PREFIX):
+            raise UnsupportedModelError(
+                f"a simulated device cannot run {deployment.weights!r}",
+                field="weights",
+                expected=" or ".join(PREFIX + name for name in physics.MODELS),
+            )
+        decoder = physics.model_named(deployment.weights.removeprefix(PREFIX))
+        blocks = math.ceil(deployment.kv_tokens / BLOCK_TOKENS)
+        kv_bytes = blocks * BLOCK_TOKENS * decoder.kv_bytes_per_token
+        self._require_memory(deployment.name, decoder.resident_bytes + kv_bytes)
+        start = self._clock()
+        self._resident[deployment.name] = _Resident(
+            decoder=decoder,
+            states=np.zeros((blocks, BLOCK_TOKENS), np.uint64),
+            memory_bytes=decoder.resident_bytes + kv_bytes,
+            bias={phase: self._bias(deployment.name, phase) for phase in Phase},
+        )
+        self._wait(start, physics.load_ms(self._device.gpu, decoder.resident_bytes))
+        return LoadedModel(
+            model=deployment.name,
+            shape=_shape(decoder, deployment.context_tokens),
+            kv_blocks=blocks,
+            tokenizer=SimulatedTokenizer(),
+        )
+
+    def unload(self, model: str) -> None:
+        """Give memory back."""
+        del self._resident[model]
+
+    def step(self, batch: Batch) -> StepResult:
+        """Wait for the step's duration and choose tokens.
+
+        Raises:
+            EngineError: Unknown model, a block table that is too short or points outside the
+                pool, or a partition that the device does not have.
+        """
+        start = self._clock()
+        resident = self._resident_of(batch.model)
+        if batch.partition not in self._device.partitions:
+            raise EngineError(
+                f"{self._device.kind} has no such partition",
+                field="partition",
+                expected=f"one of {self._device.partitions}",
+            )
+        work = physics.step_work(
+            resident.decoder, [(len(chunk.token_ids), chunk.start) for chunk in batch.chunks]
+        )
+        point = physics.run(self._device.gpu, work, batch.partition.sms, self._device.clock_mhz())
+        stray = resident.bias[work.phase] + self._rng.normal(0.0, self._noise.jitter)
+        latency_ms = float(point.latency_ms) * math.exp(stray)
+        token_ids = tuple(_choose(resident.states, chunk) for chunk in batch.chunks)
+        self._wait(start, latency_ms)
+        return StepResult(token_ids, latency_ms, float(work.flops), float(work.bytes_moved))
+
+    def export_blocks(self, model: str, blocks: NDArray[np.int32]) -> NDArray[np.uint8]:
+        """Contents of blocks: uint8 (len(blocks), 8·BLOCK_TOKENS)."""
+        states = self._resident_of(model).states
+        return states[blocks].view(np.uint8).reshape(len(blocks), -1)
+
+    def import_blocks(self, model: str, blocks: NDArray[np.int32], data: NDArray[np.uint8]) -> None:
+        """Write what `export_blocks` gave into other blocks.
+
+        Raises:
+            EngineError: `data` has another shape.
+        """
+        states = self._resident_of(model).states
+        expected = (len(blocks), BLOCK_TOKENS * states.itemsize)
+        if data.shape != expected or data.dtype != np.uint8:
+            raise EngineError(
+                f"blocks are {data.dtype} {data.shape}", field="data", expected=f"uint8 {expected}"
+            )
+        states[blocks] = np.ascontiguousarray(data).view(np.uint64)
+
+    def _resident_of(self, model: str) -> _Resident:
+        try:
+            return self._resident[model]
+        except KeyError:
+            raise EngineError(
+                f"{model!r} is not resident", field="model", expected="a loaded deployment"
+            ) from None
+
+    def _require_memory(self, model: str, wanted_bytes: int) -> None:
+        used = sum(r.memory_bytes for name, r in self._resident.items() if name != model)
+        free = self._device.memory_bytes - used
+        if wanted_bytes > free:
+            raise DeviceError(
+                f"{model!r} needs {wanted_bytes} bytes", field="memory", expected=f"at most {free}"
+            )
+
+    def _bias(self, model: str, phase: Phase) -> float:
+        key = zlib.crc32(f"{model}/{phase.name}".encode())
+        return float(np.random.default_rng((self._noise.seed, key)).normal(0.0, self._noise.bias))
+
+    def _wait(self, start: float, duration_ms: float) -> None:
+        remaining_s = start + duration_ms / 1e3 - self._clock()
+        if remaining_s > 0.0:
+            self._sleep(remaining_s)
+
+
+def _shape(decoder: physics.Decoder, context_tokens: int) -> ModelShape:
+    return ModelShape(
+        parameters=decoder.parameters,
+        weight_bytes=decoder.weight_bytes,
+        kv_bytes_per_token=decoder.kv_bytes_per_token,
+        context_tokens=min(context_tokens, decoder.context_tokens),
+        vocabulary=SimulatedTokenizer.vocabulary,
+    )
+
+
+def _choose(states: NDArray[np.uint64], chunk: Chunk) -> int | None:
+    """Write the chunk's slots and choose its next token."""
+    _require_blocks(states, chunk)
+    position = np.arange(max(0, chunk.start - 1), chunk.start + len(chunk.token_ids))
+    slots = chunk.blocks[position // BLOCK_TOKENS].astype(np.int64) * BLOCK_TOKENS
+    slots += position % BLOCK_TOKENS
+    flat = states.reshape(-1)
+    before = flat[slots[0]] if chunk.start else np.uint64(0)
+    fresh = extend(before, chunk.token_ids)
+    flat[slots[-len(fresh) :]] = fresh
+    if chunk.sampling is None:
+        return None
+    draw = chunk.sampling.seed if chunk.sampling.temperature > 0.0 else 0
+    return SimulatedTokenizer.first_printable + pick(fresh[-1], draw, SimulatedTokenizer.printable)
+
+
+def _require_blocks(states: NDArray[np.uint64], chunk: Chunk) -> None:
+    end = chunk.start + len(chunk.token_ids)
+    if end > len(chunk.blocks) * BLOCK_TOKENS:
+        raise EngineError(
+            f"{len(chunk.blocks)} blocks do not hold {end} tokens",
+            field="blocks",
+            expected=f"at least {math.ceil(end / BLOCK_TOKENS)}",
+        )
+    if np.any((chunk.blocks < 0) | (chunk.blocks >= len(states))):
+        raise EngineError(
+            "a block lies outside the pool", field="blocks", expected=f"0 to {len(states) - 1}"
+        )
