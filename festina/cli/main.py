@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from festina.cli import config, env
+from festina.cli import config, env, profile
 from festina.errors import (
     BadRequestError,
     ConfigError,
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 app.command("config")(config.command)
 app.command("env")(env.command)
+app.command("profile")(profile.command)
 
 
 def main() -> None:

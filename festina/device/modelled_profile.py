@@ -81,7 +81,6 @@ def _grid(
     tokens: Sequence[int],
     context: Sequence[int],
 ) -> Iterator[ProfileRow]:
-    """Rows ordered by tokens, context, SMs, clock."""
     mesh = np.meshgrid(tokens, context, gpu.sms_ladder, gpu.clocks_mhz, indexing="ij")
     work0, work1, sms, clocks = (axis.ravel() for axis in mesh)
     make_work = physics.prefill_work if phase is Phase.PREFILL else physics.decode_work

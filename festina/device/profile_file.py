@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FORMAT = 1
+PHASES = ("prefill", "decode", "idle")
 COLUMNS = (
     "phase",
     "sms",
@@ -100,14 +101,15 @@ class ProfileRow:
 
 
 def format_profile(head: ProfileHead, rows: Iterable[ProfileRow]) -> str:
-    """The text of a profile, the same for the same input; figures with six digits."""
+    """The text of a profile: rows in the order that readers want, figures with six digits."""
     lines = [f"# format: {FORMAT}"]
     for key in ProfileHead.__slots__:
         value = getattr(head, key)
         if value not in ("", None):
             lines.append(f"# {key}: {_text(value)}")
     lines.append(",".join(COLUMNS))
-    lines += (",".join(_text(getattr(row, column)) for column in COLUMNS) for row in rows)
+    ordered = sorted(rows, key=_order)
+    lines += (",".join(_text(getattr(row, column)) for column in COLUMNS) for row in ordered)
     return "\n".join(lines) + "\n"
 
 
@@ -119,6 +121,11 @@ def write_profile(folder: Path, head: ProfileHead, rows: Iterable[ProfileRow]) -
     unfinished.write_text(format_profile(head, rows), encoding="utf-8")
     unfinished.replace(path)
     return path
+
+
+def _order(row: ProfileRow) -> tuple[int, ...]:
+    """By phase, then ascending by SMs, clock, tokens and context."""
+    return PHASES.index(row.phase), row.sms, row.clock_mhz, row.tokens, row.context
 
 
 def _text(value: float | str) -> str:
