@@ -27,7 +27,7 @@ from festina.engine.base import (
     ModelShape,
     StepResult,
 )
-from festina.engine.content_hash import extend, pick
+from festina.engine.content_hash import extend, extend_one, pick
 from festina.engine.simulated_tokenizer import SimulatedTokenizer
 from festina.errors import DeviceError, EngineError, UnsupportedModelError
 from festina.types import Phase
@@ -206,29 +206,53 @@ def _shape(decoder: physics.Decoder, context_tokens: int) -> ModelShape:
 
 def _choose(states: NDArray[np.uint64], chunk: Chunk) -> int | None:
     """Write the chunk's slots and choose its next token."""
-    _require_blocks(states, chunk)
-    position = np.arange(max(0, chunk.start - 1), chunk.start + len(chunk.token_ids))
-    slots = chunk.blocks[position // BLOCK_TOKENS].astype(np.int64) * BLOCK_TOKENS
-    slots += position % BLOCK_TOKENS
-    flat = states.reshape(-1)
-    before = flat[slots[0]] if chunk.start else np.uint64(0)
-    fresh = extend(before, chunk.token_ids)
-    flat[slots[-len(fresh) :]] = fresh
+    before = int(states[_slot(states, chunk, chunk.start - 1)]) if chunk.start else 0
+    if len(chunk.token_ids) == 1:  # a decode: no arrays for one token
+        last = extend_one(before, int(chunk.token_ids[0]))
+        states[_slot(states, chunk, chunk.start)] = last
+    else:
+        fresh = extend(before, chunk.token_ids)
+        position = np.arange(chunk.start, chunk.start + len(fresh))
+        states[_slots(states, chunk, position)] = fresh
+        last = int(fresh[-1])
     if chunk.sampling is None:
         return None
     draw = chunk.sampling.seed if chunk.sampling.temperature > 0.0 else 0
-    return SimulatedTokenizer.first_printable + pick(fresh[-1], draw, SimulatedTokenizer.printable)
+    return SimulatedTokenizer.first_printable + pick(last, draw, SimulatedTokenizer.printable)
 
 
-def _require_blocks(states: NDArray[np.uint64], chunk: Chunk) -> None:
+def _slot(states: NDArray[np.uint64], chunk: Chunk, position: int) -> tuple[int, int]:
+    place, offset = divmod(position, BLOCK_TOKENS)
+    if place >= len(chunk.blocks):
+        raise _short_table(chunk)
+    block = int(chunk.blocks[place])
+    if not 0 <= block < len(states):
+        raise _outside(states)
+    return block, offset
+
+
+def _slots(
+    states: NDArray[np.uint64], chunk: Chunk, position: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    place, offset = np.divmod(position, BLOCK_TOKENS)
+    if place[-1] >= len(chunk.blocks):
+        raise _short_table(chunk)
+    blocks = chunk.blocks[place]
+    if blocks.min() < 0 or blocks.max() >= len(states):
+        raise _outside(states)
+    return blocks, offset
+
+
+def _short_table(chunk: Chunk) -> EngineError:
     end = chunk.start + len(chunk.token_ids)
-    if end > len(chunk.blocks) * BLOCK_TOKENS:
-        raise EngineError(
-            f"{len(chunk.blocks)} blocks do not hold {end} tokens",
-            field="blocks",
-            expected=f"at least {math.ceil(end / BLOCK_TOKENS)}",
-        )
-    if np.any((chunk.blocks < 0) | (chunk.blocks >= len(states))):
-        raise EngineError(
-            "a block lies outside the pool", field="blocks", expected=f"0 to {len(states) - 1}"
-        )
+    return EngineError(
+        f"{len(chunk.blocks)} blocks do not hold {end} tokens",
+        field="blocks",
+        expected=f"at least {math.ceil(end / BLOCK_TOKENS)}",
+    )
+
+
+def _outside(states: NDArray[np.uint64]) -> EngineError:
+    return EngineError(
+        "a block lies outside the pool", field="blocks", expected=f"0 to {len(states) - 1}"
+    )

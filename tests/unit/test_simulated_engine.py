@@ -11,7 +11,7 @@ from festina.config import DeploymentConfig
 from festina.device import physics
 from festina.device.simulated import SimulatedDevice
 from festina.engine.base import BLOCK_TOKENS, Batch, Chunk
-from festina.engine.content_hash import extend
+from festina.engine.content_hash import extend, extend_one
 from festina.engine.simulated import SimulatedEngine, SimulatedNoise
 from festina.engine.simulated_tokenizer import SimulatedTokenizer
 from festina.errors import DeviceError, EngineError, UnsupportedModelError
@@ -146,9 +146,9 @@ class TestTokens:
 def test_the_vectorised_hash_equals_its_recurrence(token_ids):
     state, states = 12345, []
     for token in token_ids:
-        state = (state * 6364136223846793005 + token + 1) % 2**64
+        state = extend_one(state, token)
         states.append(state)
-    fresh = extend(np.uint64(12345), np.asarray(token_ids, np.int32))
+    fresh = extend(12345, np.asarray(token_ids, np.int32))
     assert [int(s) for s in fresh] == states
 
 

@@ -11,7 +11,8 @@ from festina.device.physics.gpus import GpuSpec, PowerFit
 from festina.device.physics.latency import latency_ms
 from festina.device.physics.work import Array, Work
 
-_BISECTIONS = 26  # 2 GHz / 2^26: far below one clock step
+_SECTIONS = np.linspace(0.0, 1.0, 33)
+_SEARCHES = 4  # each keeps 1/32 of the range: 2 GHz / 32^4 is far below one clock step
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +62,24 @@ def dynamic_w(
 def capped_clock_mhz(gpu: GpuSpec, work: Work, sms: ArrayLike, clock_mhz: ArrayLike) -> Array:
     """The highest clock ≤ `clock_mhz` at which the step stays within the power cap.
 
-    Power rises with the clock, so bisection finds it. The lowest clock is kept even where it
-    would not be enough.
+    Power rises with the clock, so sectioning the range finds it: 32 parts at a time, because one
+    numpy call costs the same for 1 clock as for 32. The lowest clock is kept even where it would
+    not be enough.
     """
     asked = np.asarray(clock_mhz, np.float64)
     over = _total_w(gpu, work, sms, asked) > gpu.power.cap_w
     if not np.any(over):
         return np.broadcast_to(asked, over.shape).copy()
-    high = np.broadcast_to(asked, over.shape).copy()
+    wide_work, wide_sms = work.with_axis(), np.asarray(sms, np.float64)[..., None]
+    high = np.broadcast_to(asked, over.shape)[..., None]
     low = np.minimum(float(gpu.clocks_mhz[0]), high)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2.0
-        fits = _total_w(gpu, work, sms, middle) <= gpu.power.cap_w
-        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
-    return np.where(over, low, asked)
+    for _ in range(_SEARCHES):
+        clocks = low + (high - low) * _SECTIONS
+        fits = _total_w(gpu, wide_work, wide_sms, clocks) <= gpu.power.cap_w
+        last = np.maximum(np.sum(fits, axis=-1, keepdims=True) - 1, 0)
+        low = np.take_along_axis(clocks, last, axis=-1)
+        high = np.take_along_axis(clocks, np.minimum(last + 1, len(_SECTIONS) - 1), axis=-1)
+    return np.where(over, low[..., 0], asked)
 
 
 def run(gpu: GpuSpec, work: Work, sms: ArrayLike, clock_mhz: ArrayLike) -> RunPoint:

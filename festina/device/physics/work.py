@@ -44,6 +44,17 @@ class Work:
         """All bytes of the step."""
         return self.weight_bytes + self.kv_bytes
 
+    def with_axis(self) -> Work:
+        """The same work with one more axis at the end, to try it at many clocks at once."""
+        return Work(
+            phase=self.phase,
+            sequences=self.sequences[..., None],
+            dense_flops=self.dense_flops[..., None],
+            attention_flops=self.attention_flops[..., None],
+            weight_bytes=self.weight_bytes[..., None],
+            kv_bytes=self.kv_bytes[..., None],
+        )
+
 
 def prefill_work(model: Decoder, tokens: ArrayLike, cached: ArrayLike = 0) -> Work:
     """One sequence's chunk of `tokens` new tokens behind `cached` ones."""
