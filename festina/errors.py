@@ -137,6 +137,12 @@ class ConfigError(FestinaError):
     code = "config"
 
 
+class StartError(FestinaError):
+    """A process of the cluster did not start, or not in time."""
+
+    code = "start"
+
+
 class ProfileError(FestinaError):
     """A profile file or table is truncated or inconsistent; `field` names row and column."""
 

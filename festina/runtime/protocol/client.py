@@ -283,6 +283,12 @@ class ClientLogic:
                 return self._restarted(agent, epoch, now) if epoch > agent.epoch else []
         return self._stray()
 
+    def on_connect_failed(self, endpoint: str, error: FestinaError, now: float) -> list[Effect]:
+        """No link to that agent can be opened: its requests end with `error`."""
+        agent = self._agents.pop(endpoint)
+        lost = [self._requests[name] for name in sorted(agent.request_ids)]
+        return [effect for request in lost for effect in self._end(request, error, now)]
+
     # Steps of a request
 
     def _submit(self, request: Request, now: float) -> Send:

@@ -1,0 +1,195 @@
+"""The shell around `ClientLogic`: sockets and timers of one client on an asyncio event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+
+import zmq
+
+from festina.config import LinkConfig
+from festina.errors import ConfigError, FestinaError, SchedulerLostError
+from festina.messages import AnyMessage, Cluster
+from festina.runtime.protocol.client import (
+    SCHEDULER,
+    ClientLimits,
+    ClientLogic,
+    Connect,
+    Counters,
+    Disconnect,
+    Effect,
+    Tell,
+    TellCluster,
+)
+from festina.runtime.protocol.effects import Send
+from festina.runtime.protocol.request import Ended, Event, Job
+from festina.runtime.transport import Link, check_endpoint
+
+READ_MAX = 256
+"""Messages read from one link before others get their turn."""
+
+Listener = Callable[[Event], None]
+
+
+class ClientLoop:
+    """All links of one client. Not thread-safe: lives on the loop's thread.
+
+    Args:
+        loop: Event loop that this client runs on.
+        endpoint: The scheduler's.
+        link: Heartbeats and bounds of sockets.
+        limits: Bounds of requests.
+        rng: Spreads pauses before retries.
+
+    Raises:
+        ConfigError: The endpoint is not allowed.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        endpoint: str,
+        link: LinkConfig,
+        limits: ClientLimits,
+        rng: random.Random,
+    ) -> None:
+        check_endpoint(endpoint)
+        self._loop = loop
+        self._config = link
+        self._logic = ClientLogic(link, limits, rng)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._links: dict[bytes, Link] = {}
+        self._reading: set[bytes] = set()
+        self._listeners: dict[str, Listener] = {}
+        self._cluster: list[asyncio.Future[Cluster]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._connect(SCHEDULER, endpoint)
+
+    @property
+    def counters(self) -> Counters:
+        """What went wrong on the wire so far."""
+        return self._logic.counters
+
+    def start(self, job: Job, listener: Listener) -> None:
+        """Begin a request; `listener` hears of it until it has ended.
+
+        Raises:
+            OverloadedError: Too many requests are in flight.
+            BadRequestError: Its id is in flight.
+        """
+        effects = self._logic.start(job, time.monotonic())
+        self._listeners[job.submit.request_id] = listener
+        self._apply(effects)
+
+    def cancel(self, request_id: str) -> None:
+        """End a request; nothing happens if it has ended."""
+        self._apply(self._logic.cancel(request_id, time.monotonic()))
+
+    async def cluster(self) -> Cluster:
+        """State of the cluster.
+
+        Raises:
+            SchedulerLostError: The scheduler does not answer.
+        """
+        future: asyncio.Future[Cluster] = self._loop.create_future()
+        self._cluster.append(future)
+        self._apply(self._logic.ask_cluster(time.monotonic()))
+        return await future
+
+    async def close(self) -> None:
+        """Cancel all requests, then close all links; what is queued is sent for a bounded time."""
+        self._apply(self._logic.close(time.monotonic()))
+        self._tell_cluster(SchedulerLostError("the client was closed"))
+        if self._timer is not None:
+            self._timer.cancel()
+        for peer in list(self._links):
+            self._disconnect(peer)
+        await self._loop.run_in_executor(None, self._context.term)
+
+    def _apply(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(_, peer, message):
+                    self._send(peer, message)
+                case Tell(request_id, event):
+                    self._tell(request_id, event)
+                case TellCluster(answer):
+                    self._tell_cluster(answer)
+                case Connect(endpoint):
+                    self._connect_agent(endpoint)
+                case Disconnect(endpoint):
+                    self._disconnect(endpoint.encode())
+        self._set_timer()
+
+    def _send(self, peer: bytes, message: AnyMessage) -> None:
+        """A full queue loses the message, which the logic's timers mend."""
+        link = self._links.get(peer)
+        if link is not None:
+            link.send(message)
+            self._read_soon(peer)
+
+    def _tell(self, request_id: str, event: Event) -> None:
+        listener = self._listeners[request_id]
+        if isinstance(event, Ended | FestinaError):
+            del self._listeners[request_id]
+        listener(event)
+
+    def _tell_cluster(self, answer: Cluster | FestinaError) -> None:
+        waiting, self._cluster = self._cluster, []
+        for future in waiting:
+            if future.done():
+                continue
+            if isinstance(answer, Cluster):
+                future.set_result(answer)
+            else:
+                future.set_exception(answer)
+
+    def _connect(self, peer: bytes, endpoint: str) -> None:
+        link = self._links[peer] = Link.connect(self._context, endpoint, self._config)
+        self._loop.add_reader(link.fileno(), self._read_soon, peer)
+
+    def _connect_agent(self, endpoint: str) -> None:
+        try:
+            self._connect(endpoint.encode(), endpoint)
+        except ConfigError as error:
+            now = time.monotonic()
+            self._apply(self._logic.on_connect_failed(endpoint, error, now))
+
+    def _disconnect(self, peer: bytes) -> None:
+        link = self._links.pop(peer)
+        self._loop.remove_reader(link.fileno())
+        link.close()
+
+    def _read_soon(self, peer: bytes) -> None:
+        """The descriptor tells of an edge only: a send may have used it up, so look after each."""
+        if peer not in self._reading:
+            self._reading.add(peer)
+            self._loop.call_soon(self._read, peer)
+
+    def _read(self, peer: bytes) -> None:
+        self._reading.discard(peer)
+        link = self._links.get(peer)
+        if link is None:
+            return
+        received = link.receive(READ_MAX)
+        now = time.monotonic()
+        for _, message in received:
+            self._apply(self._logic.on_message(peer, message, now))
+        if received:
+            self._read_soon(peer)
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            return
+        now = time.monotonic()
+        due = self._logic.next_timer(now)
+        if due is not None:
+            self._timer = self._loop.call_later(due - now, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        for peer in list(self._links):
+            self._read(peer)
+        self._apply(self._logic.on_timer(time.monotonic()))
