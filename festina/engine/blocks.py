@@ -1,4 +1,4 @@
-"""Which KV blocks of one pool are taken. Pure bookkeeping: what is in the blocks is the engine's."""
+"""Which KV blocks of one pool are taken; what is in them is the engine's affair."""
 
 from __future__ import annotations
 

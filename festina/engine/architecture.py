@@ -1,0 +1,377 @@
+"""What a decoder is made of: sizes and weights, read from a GGUF file and checked.
+
+Two architectures, told apart by a `DecoderConfig` alone: `llama` (Llama 1-3, Mistral, SmolLM) and
+`gemma3` (QK-norm, norms after attention and feed-forward, sliding window in five of six layers,
+GeGLU). All backends share this module.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+
+from festina.engine.base import ModelShape
+from festina.engine.gguf_file import GgufFile, Tensor, TensorType
+from festina.errors import UnsupportedModelError, WeightsError
+
+KV_VALUE_BYTES = 4
+"""Bytes of one cached key or value component (float32)."""
+
+
+class RopeStyle(enum.IntEnum):
+    """Which components RoPE turns together; the values are shared with `csrc/core`."""
+
+    INTERLEAVED = 0
+    """(0, 1), (2, 3), …: `llama` files hold Q and K permuted for this."""
+    HALF_SPLIT = 1
+    """(0, d/2), (1, d/2 + 1), …: `gemma3`."""
+
+
+class Activation(enum.IntEnum):
+    """Of the feed-forward gate; the values are shared with `csrc/core`."""
+
+    SILU = 0
+    GELU_TANH = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderConfig:
+    """Sizes and rules of a decoder.
+
+    Attributes:
+        architecture: GGUF's name of it.
+        layers: Decoder layers.
+        width: Components of a hidden state.
+        heads: Query heads.
+        kv_heads: Key and value heads; divides `heads`.
+        head_dim: Components of one head.
+        ff_width: Components inside the feed-forward.
+        vocabulary: Token ids.
+        context_tokens: Longest context it was trained for.
+        norm_eps: Added to the mean square by RMSNorm.
+        rope_style: Pairs that RoPE turns.
+        rope_dims: Components of a head that RoPE turns.
+        rope_theta: Base of the frequencies.
+        rope_scale: Positions are divided by this.
+        attention_scale: Applied to query-key products.
+        activation: Of the feed-forward gate.
+        embedding_scale: Applied to embeddings.
+        window: Keys a local layer sees, itself included; 0 = no local layers.
+        local_theta: `rope_theta` of local layers, whose positions are not scaled.
+        local_period: Every `local_period`-th layer is global, all others are local.
+    """
+
+    architecture: str
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ff_width: int
+    vocabulary: int
+    context_tokens: int
+    norm_eps: float
+    rope_style: RopeStyle
+    rope_dims: int
+    rope_theta: float
+    rope_scale: float
+    attention_scale: float
+    activation: Activation
+    embedding_scale: float
+    window: int
+    local_theta: float
+    local_period: int
+
+    def is_local(self, layer: int) -> bool:
+        """Whether `layer` sees only the last `window` keys."""
+        return self.window > 0 and (layer + 1) % self.local_period != 0
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """KV cache bytes of one token over all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * KV_VALUE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """Weights of one layer. The last four are None in `llama`.
+
+    Attributes:
+        attn_norm: (1, width).
+        q: (heads · head_dim, width).
+        k: (kv_heads · head_dim, width).
+        v: As `k`.
+        output: (width, heads · head_dim).
+        ffn_norm: (1, width).
+        gate: (ff_width, width).
+        up: As `gate`.
+        down: (width, ff_width).
+        q_norm: (1, head_dim).
+        k_norm: (1, head_dim).
+        post_attn_norm: (1, width).
+        post_ffn_norm: (1, width).
+    """
+
+    attn_norm: Tensor
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    output: Tensor
+    ffn_norm: Tensor
+    gate: Tensor
+    up: Tensor
+    down: Tensor
+    q_norm: Tensor | None
+    k_norm: Tensor | None
+    post_attn_norm: Tensor | None
+    post_ffn_norm: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderWeights:
+    """Weights of a decoder; views of the mapped file.
+
+    Attributes:
+        embedding: (vocabulary, width).
+        layers: One per layer.
+        output_norm: (1, width).
+        output: (vocabulary, width); the embedding where they are tied.
+        rope_factors: (1, rope_dims / 2): what RoPE frequencies are divided by, or None.
+    """
+
+    embedding: Tensor
+    layers: tuple[LayerWeights, ...]
+    output_norm: Tensor
+    output: Tensor
+    rope_factors: Tensor | None
+
+
+def read_config(file: GgufFile) -> DecoderConfig:
+    """Sizes and rules of the decoder in `file`.
+
+    Raises:
+        UnsupportedModelError: The architecture, or a rule of it, is not implemented.
+        WeightsError: A key is missing or has an impossible value; `field` names it.
+    """
+    architecture = _get(file, "general.architecture", str)
+    if architecture not in ("llama", "gemma3"):
+        raise UnsupportedModelError(
+            f"architecture {architecture!r}",
+            field="general.architecture",
+            expected="llama or gemma3",
+        )
+    gemma = architecture == "gemma3"
+    prefix = architecture + "."
+    _refuse(file, f"{prefix}expert_count", 0)
+    _refuse(file, f"{prefix}attention.logit_scale", 1.0)
+    _refuse(file, f"{prefix}final_logit_softcapping", 0.0)
+    width = _positive(file, f"{prefix}embedding_length")
+    heads = _positive(file, f"{prefix}attention.head_count")
+    kv_heads = _positive(file, f"{prefix}attention.head_count_kv", heads)
+    head_dim = _positive(file, f"{prefix}attention.key_length", width // heads)
+    if heads % kv_heads:
+        raise WeightsError(
+            f"{kv_heads} of {heads} heads",
+            field=f"{prefix}attention.head_count_kv",
+            expected="a divisor of head_count",
+        )
+    if _positive(file, f"{prefix}attention.value_length", head_dim) != head_dim:
+        raise UnsupportedModelError(
+            "values are not as wide as keys", field=f"{prefix}attention.value_length"
+        )
+    rope_dims = _positive(file, f"{prefix}rope.dimension_count", head_dim)
+    if rope_dims > head_dim or rope_dims % 2:
+        raise WeightsError(
+            f"{rope_dims}",
+            field=f"{prefix}rope.dimension_count",
+            expected=f"an even number up to {head_dim}",
+        )
+    embedding = _tensor(file, "token_embd.weight")
+    layers = _positive(file, f"{prefix}block_count")
+    gemma_27b = gemma and layers == 62  # its attention is scaled by the mean width of a head
+    return DecoderConfig(
+        architecture=architecture,
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        ff_width=_positive(file, f"{prefix}feed_forward_length"),
+        vocabulary=embedding.rows,
+        context_tokens=_positive(file, f"{prefix}context_length"),
+        norm_eps=_positive_real(file, f"{prefix}attention.layer_norm_rms_epsilon"),
+        rope_style=RopeStyle.HALF_SPLIT if gemma else RopeStyle.INTERLEAVED,
+        rope_dims=rope_dims,
+        rope_theta=_positive_real(file, f"{prefix}rope.freq_base", 1e6 if gemma else 1e4),
+        rope_scale=_rope_scale(file, prefix),
+        attention_scale=1.0 / math.sqrt(width / heads if gemma_27b else head_dim),
+        activation=Activation.GELU_TANH if gemma else Activation.SILU,
+        embedding_scale=math.sqrt(width) if gemma else 1.0,
+        window=_positive(file, f"{prefix}attention.sliding_window") if gemma else 0,
+        local_theta=_positive_real(file, f"{prefix}rope.freq_base_swa", 1e4),
+        local_period=_positive(file, f"{prefix}attention.sliding_window_pattern", 6),
+    )
+
+
+def read_weights(file: GgufFile, config: DecoderConfig) -> DecoderWeights:
+    """The weights of the decoder in `file`, each of the shape that `config` gives.
+
+    Raises:
+        WeightsError: A tensor is missing or has another shape; `field` names it.
+        UnsupportedModelError: A tensor is left over, so the model computes something else.
+    """
+    source = _TensorSource(file)
+    width, head = config.width, config.head_dim
+    queries, keys, gemma = config.heads * head, config.kv_heads * head, config.window > 0
+
+    def layer(index: int) -> LayerWeights:
+        take = source.under(f"blk.{index}.")
+        return LayerWeights(
+            attn_norm=take("attn_norm", 1, width),
+            q=take("attn_q", queries, width),
+            k=take("attn_k", keys, width),
+            v=take("attn_v", keys, width),
+            output=take("attn_output", width, queries),
+            ffn_norm=take("ffn_norm", 1, width),
+            gate=take("ffn_gate", config.ff_width, width),
+            up=take("ffn_up", config.ff_width, width),
+            down=take("ffn_down", width, config.ff_width),
+            q_norm=take("attn_q_norm", 1, head) if gemma else None,
+            k_norm=take("attn_k_norm", 1, head) if gemma else None,
+            post_attn_norm=take("post_attention_norm", 1, width) if gemma else None,
+            post_ffn_norm=take("post_ffw_norm", 1, width) if gemma else None,
+        )
+
+    top = source.under("")
+    embedding = top("token_embd", config.vocabulary, width)
+    tied = "output.weight" not in file.tensors
+    factors = "rope_freqs.weight" in file.tensors
+    weights = DecoderWeights(
+        embedding=embedding,
+        layers=tuple(layer(index) for index in range(config.layers)),
+        output_norm=top("output_norm", 1, width),
+        output=embedding if tied else top("output", config.vocabulary, width),
+        rope_factors=top("rope_freqs", 1, config.rope_dims // 2) if factors else None,
+    )
+    source.finish()
+    return weights
+
+
+def model_shape(config: DecoderConfig, weights: DecoderWeights) -> ModelShape:
+    """What scheduling and energy need to know of a decoder."""
+    read = [tensor for layer in weights.layers for tensor in _matrices(layer)] + [weights.output]
+    return ModelShape(
+        parameters=sum(tensor.rows * tensor.columns for tensor in read),
+        weight_bytes=sum(tensor.data.nbytes for tensor in read),
+        kv_bytes_per_token=config.kv_bytes_per_token,
+        context_tokens=config.context_tokens,
+        vocabulary=config.vocabulary,
+    )
+
+
+def _matrices(layer: LayerWeights) -> tuple[Tensor, ...]:
+    return (layer.q, layer.k, layer.v, layer.output, layer.gate, layer.up, layer.down)
+
+
+class _TensorSource:
+    """Takes tensors out of a file, each once, checking shapes."""
+
+    def __init__(self, file: GgufFile) -> None:
+        self._file = file
+        self._taken: set[str] = set()
+
+    def under(self, prefix: str) -> _Take:
+        return _Take(self, prefix)
+
+    def take(self, name: str, rows: int, columns: int) -> Tensor:
+        tensor = _tensor(self._file, name)
+        if (tensor.rows, tensor.columns) != (rows, columns):
+            raise WeightsError(
+                f"shape ({tensor.rows}, {tensor.columns})",
+                field=name,
+                expected=f"({rows}, {columns})",
+            )
+        if rows == 1 and tensor.type is not TensorType.F32:
+            raise UnsupportedModelError(
+                f"a norm or factor of type {tensor.type.name}", field=name, expected="F32"
+            )
+        self._taken.add(name)
+        return tensor
+
+    def finish(self) -> None:
+        rest = sorted(self._file.tensors.keys() - self._taken)
+        if rest:
+            raise UnsupportedModelError(
+                f"{len(rest)} tensors have no place in this architecture", field=rest[0]
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Take:
+    source: _TensorSource
+    prefix: str
+
+    def __call__(self, name: str, rows: int, columns: int) -> Tensor:
+        return self.source.take(f"{self.prefix}{name}.weight", rows, columns)
+
+
+def _tensor(file: GgufFile, name: str) -> Tensor:
+    if name not in file.tensors:
+        raise WeightsError("the tensor is missing", field=name)
+    return file.tensors[name]
+
+
+@overload
+def _get(file: GgufFile, key: str, kind: type[str]) -> str: ...
+@overload
+def _get(file: GgufFile, key: str, kind: type[int], default: int | None = None) -> int: ...
+@overload
+def _get(file: GgufFile, key: str, kind: type[float], default: float | None = None) -> float: ...
+def _get(
+    file: GgufFile,
+    key: str,
+    kind: type[str] | type[int] | type[float],
+    default: float | None = None,
+) -> str | float:
+    value = file.metadata.get(key, default)
+    if value is None:
+        raise WeightsError("the key is missing", field=key, expected=kind.__name__)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise WeightsError(f"a {type(value).__name__}", field=key, expected=kind.__name__)
+    return value
+
+
+def _positive(file: GgufFile, key: str, default: int | None = None) -> int:
+    value = _get(file, key, int, default)
+    if value < 1:
+        raise WeightsError(f"{value}", field=key, expected="a positive number")
+    return value
+
+
+def _positive_real(file: GgufFile, key: str, default: float | None = None) -> float:
+    value = _get(file, key, float, default)
+    if not 0 < value < math.inf:
+        raise WeightsError(f"{value}", field=key, expected="a positive number")
+    return value
+
+
+def _rope_scale(file: GgufFile, prefix: str) -> float:
+    kind = file.metadata.get(f"{prefix}rope.scaling.type", "none")
+    if kind == "none":
+        return 1.0
+    if kind != "linear":
+        raise UnsupportedModelError(
+            f"{kind!r}", field=f"{prefix}rope.scaling.type", expected="none or linear"
+        )
+    return _positive_real(file, f"{prefix}rope.scaling.factor")
+
+
+def _refuse(file: GgufFile, key: str, neutral: float) -> None:
+    """A rule that is not implemented may only be present where it changes nothing."""
+    value = file.metadata.get(key, neutral)
+    if not np.array_equal(np.asarray(value), np.asarray(neutral)):
+        raise UnsupportedModelError(f"{value!r} is not implemented", field=key)
