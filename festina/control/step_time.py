@@ -1,0 +1,114 @@
+"""How long a step will take: learned from measured steps, on top of a prior (DESIGN 3, 4.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from festina.types import OperatingPoint
+
+
+@dataclass(frozen=True, slots=True)
+class StepWork:
+    """What one step of one model computes.
+
+    Attributes:
+        prefill_tokens: Prompt tokens over all its prefill chunks.
+        decodes: Sequences that get one more token.
+        context_tokens: Tokens already in the cache, over all its sequences.
+    """
+
+    prefill_tokens: int
+    decodes: int
+    context_tokens: int
+
+
+class StepTime(Protocol):
+    """Predicts and learns the duration of steps of one model on one device."""
+
+    def predict_ms(self, work: StepWork, point: OperatingPoint) -> float:
+        """Expected duration plus the estimate's own error, > 0, never falling in `work`."""
+
+    def learn(self, work: StepWork, point: OperatingPoint, latency_ms: float) -> None:
+        """Take a measured duration into account. State stays bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimePrior:
+    """Coefficients to start from, all ≥ 0.
+
+    Attributes:
+        fixed_ms: Cost of any step: reading the weights, launching.
+        prefill_token_ms: Per prompt token.
+        decode_ms: Per decoding sequence.
+        context_token_ms: Per token in the cache.
+    """
+
+    fixed_ms: float = 20.0
+    prefill_token_ms: float = 2.0
+    decode_ms: float = 2.0
+    context_token_ms: float = 0.002
+
+
+_SCALE = np.array([1.0, 64.0, 8.0, 2048.0])
+"""Typical size of each feature, so that one prior variance fits all of them."""
+
+
+class LearnedStepTime:
+    """t = a + b·prefill_tokens + c·decodes + d·context_tokens, by recursive least squares.
+
+    Forgets with factor `memory`, so it follows a machine whose speed changes; the covariance is
+    bounded, so that long spells of one kind of step cannot blow it up. Coefficients are cut at 0,
+    so that more work never looks cheaper. The operating point is ignored: this is the model of a
+    device without clocks and partitions, or without a profile.
+
+    Args:
+        prior: Where to start.
+        memory: Forgetting factor in (0.9, 1).
+    """
+
+    def __init__(self, prior: StepTimePrior | None = None, memory: float = 0.995) -> None:
+        start = prior or StepTimePrior()
+        self._theta: NDArray[np.float64] = _SCALE * np.array(
+            [start.fixed_ms, start.prefill_token_ms, start.decode_ms, start.context_token_ms]
+        )
+        self._variance_max = 10.0
+        self._covariance: NDArray[np.float64] = np.eye(4) * self._variance_max
+        self._memory = memory
+        self._error = 0.2
+        self._coefficients = self._cut()
+
+    def predict_ms(self, work: StepWork, point: OperatingPoint) -> float:  # noqa: ARG002
+        """See `StepTime`."""
+        return max(0.01, self._mean_ms(work) * (1.0 + self._error))
+
+    def learn(self, work: StepWork, point: OperatingPoint, latency_ms: float) -> None:  # noqa: ARG002
+        """See `StepTime`."""
+        error = abs(latency_ms - self._mean_ms(work)) / max(latency_ms, 0.01)
+        self._error += 0.05 * (min(error, 1.0) - self._error)
+        x = np.array([1.0, work.prefill_tokens, work.decodes, work.context_tokens]) / _SCALE
+        # Relative least squares: a 10 % miss weighs the same on a short and on a long step.
+        weight = 1.0 / max(latency_ms, 0.01) ** 2
+        px = self._covariance @ x
+        gain = px / (self._memory / weight + x @ px)
+        self._theta = self._theta + gain * (latency_ms - float(x @ self._theta))
+        covariance = (self._covariance - np.outer(gain, px)) / self._memory
+        largest = float(np.max(np.diag(covariance)))
+        self._covariance = covariance * min(1.0, self._variance_max / largest)
+        self._coefficients = self._cut()
+
+    def _cut(self) -> tuple[float, float, float, float]:
+        fixed, prefill, decode, context = np.maximum(self._theta / _SCALE, 0.0).tolist()
+        return fixed, prefill, decode, context
+
+    def _mean_ms(self, work: StepWork) -> float:
+        fixed, prefill, decode, context = self._coefficients
+        return (
+            fixed
+            + prefill * work.prefill_tokens
+            + decode * work.decodes
+            + context * work.context_tokens
+        )

@@ -1,0 +1,167 @@
+"""The agent process: a thin shell around `AgentLogic`. Receive, decide, act.
+
+The main thread owns the sockets, the logic and the device; one compute thread owns the engine.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
+from threading import Event
+from typing import cast
+
+import zmq
+
+from festina.config import Config
+from festina.device.base import Device
+from festina.engine.base import Engine, LoadedModel, StepResult
+from festina.errors import FestinaError
+from festina.runtime import agent_device
+from festina.runtime.compute import ComputeThread
+from festina.runtime.outbox import Outbox
+from festina.runtime.protocol.agent import AgentIdentity, AgentLogic
+from festina.runtime.protocol.agent_effects import (
+    Effect,
+    LoadModel,
+    SetClock,
+    StartStep,
+    UnloadModel,
+)
+from festina.runtime.protocol.agent_links import CLIENTS, SCHEDULER
+from festina.runtime.protocol.effects import Send
+from festina.runtime.transport import Link, wait
+
+RECEIVE_MAX = 256
+"""Messages taken from one socket before the others get their turn."""
+
+SLEEP_MAX_S = 0.1
+"""Longest time until `stop` is looked at."""
+
+Job = StartStep | LoadModel | UnloadModel
+
+
+def run(
+    config: Config,
+    name: str,
+    gpu: str,
+    scheduler_endpoint: str,
+    announce: Callable[[str], None],
+    stop: Event,
+) -> None:
+    """Serve on one device until `stop` is set. Blocks; call it on the main thread of a process.
+
+    Args:
+        config: Settings.
+        name: Agent name.
+        gpu: Device: `cpu`, `sim` or `sim:KIND`.
+        scheduler_endpoint: Where the scheduler listens; it may come later.
+        announce: Called once with the endpoint for clients, when it accepts them.
+        stop: Ends the agent: requests fail with `agent_lost`, the scheduler is told, all is freed.
+
+    Raises:
+        ConfigError: Unknown device, or an endpoint that is not allowed or in use.
+        DeviceError: The device is absent.
+    """
+    now = time.monotonic()
+    device, engine, step_time = agent_device.build(gpu, now)
+    try:
+        with (
+            zmq.Context() as context,
+            Link.bind(context, config.agent.endpoint, config.link) as clients,
+            Link.connect(context, scheduler_endpoint, config.link) as scheduler,
+            ComputeThread[Job]() as compute,
+        ):
+            epoch = time.time_ns() // 1_000_000  # grows from one process to the next
+            identity = AgentIdentity(name, epoch, clients.endpoint)
+            logic = AgentLogic(identity, config, device, step_time)
+            shell = _Shell(logic, device, engine, compute, clients, scheduler, config)
+            announce(clients.endpoint)
+            shell.serve(stop)
+    finally:
+        device.close()
+
+
+class _Shell:
+    """The loop: waits for sockets, the compute thread and timers; carries out effects."""
+
+    def __init__(
+        self,
+        logic: AgentLogic,
+        device: Device,
+        engine: Engine,
+        compute: ComputeThread[Job],
+        clients: Link,
+        scheduler: Link,
+        config: Config,
+    ) -> None:
+        self._logic = logic
+        self._device = device
+        self._engine = engine
+        self._compute = compute
+        self._clients = clients
+        self._scheduler = scheduler
+        self._outbox = Outbox(clients, config.agent.client_timeout_s)
+
+    def serve(self, stop: Event) -> None:
+        """Until `stop` is set."""
+        self._act(self._logic.on_start(time.monotonic()))
+        while not stop.is_set():
+            self._wait()
+            for job, future in self._compute.collect():
+                self._act(self._settle(job, future))
+            self._receive(CLIENTS, self._clients)
+            self._receive(SCHEDULER, self._scheduler)
+            now = time.monotonic()
+            if now >= self._logic.next_timer():
+                self._act(self._logic.on_timer(now))
+            self._outbox.retry(now)
+            for peer, error in self._outbox.lost():
+                self._act(self._logic.on_peer_lost(peer, error, now))
+        self._act(self._logic.on_stop(time.monotonic()))
+        self._outbox.retry(time.monotonic())
+
+    def _wait(self) -> None:
+        seconds = min(self._logic.next_timer() - time.monotonic(), SLEEP_MAX_S)
+        milliseconds = max(0, math.ceil(seconds * 1e3))  # waking early would only spin
+        wait((self._clients, self._scheduler, self._compute.wake_fd), milliseconds / 1e3)
+
+    def _receive(self, name: str, link: Link) -> None:
+        for peer, message in link.receive(RECEIVE_MAX):
+            self._act(self._logic.on_message(name, peer, message, time.monotonic()))
+
+    def _act(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(link=link, peer=peer, message=message):
+                    if link == SCHEDULER:
+                        self._scheduler.send(message)  # periodic; a full queue may drop it
+                    else:
+                        self._outbox.send(peer, message, time.monotonic())
+                case StartStep():
+                    self._compute.submit(effect, partial(self._engine.step, effect.batch))
+                case LoadModel():
+                    self._compute.submit(effect, partial(self._engine.load, effect.deployment))
+                case UnloadModel():
+                    self._compute.submit(effect, partial(self._engine.unload, effect.model))
+                case SetClock(clock_mhz=clock_mhz):
+                    self._device.set_clock_mhz(clock_mhz)
+
+    def _settle(self, job: Job, future: Future[object]) -> list[Effect]:
+        """Report a job's outcome. Anything but a `FestinaError` is a bug and ends the process."""
+        now = time.monotonic()
+        error = future.exception()
+        if error is not None and not isinstance(error, FestinaError):
+            raise error
+        outcome = error if error is not None else future.result()
+        match job:
+            case StartStep():
+                step = cast("StepResult | FestinaError", outcome)
+                return self._logic.on_step_done(job.step_id, step, now)
+            case LoadModel():
+                loaded = cast("LoadedModel | FestinaError", outcome)
+                return self._logic.on_loaded(job.deployment.name, loaded, now)
+            case UnloadModel():
+                return self._logic.on_unloaded(job.model, cast("FestinaError | None", outcome), now)

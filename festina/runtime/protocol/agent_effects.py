@@ -1,0 +1,41 @@
+"""What the agent's logic asks its shell to do, besides sending. In order, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from festina.config import DeploymentConfig
+from festina.engine.base import Batch
+from festina.runtime.protocol.effects import Send
+
+
+@dataclass(frozen=True, slots=True)
+class StartStep:
+    """Run `engine.step(batch)` and report with `on_step_done(step_id, …)`."""
+
+    step_id: int
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class LoadModel:
+    """Run `engine.load(deployment)` and report with `on_loaded(deployment.name, …)`."""
+
+    deployment: DeploymentConfig
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadModel:
+    """Run `engine.unload(model)` and report with `on_unloaded(model, …)`."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetClock:
+    """Ask the device for this clock."""
+
+    clock_mhz: int
+
+
+Effect = Send | StartStep | LoadModel | UnloadModel | SetClock

@@ -1,0 +1,113 @@
+"""Which deployments are resident on the agent's device, and when they come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from festina.config import DeploymentConfig
+from festina.engine.base import BLOCK_TOKENS, LoadedModel
+from festina.errors import UnknownModelError
+from festina.runtime.protocol.agent_effects import LoadModel, UnloadModel
+from festina.types import ModelState
+
+
+@dataclass(slots=True)
+class Residency:
+    """One deployment on this device.
+
+    Attributes:
+        deployment: Its settings.
+        state: Where its weights are.
+        loaded: What the engine gave; None unless READY or UNLOADING.
+        requests: Requests that need it, queued ones included.
+        idle_since: When the last of them ended.
+        draining: To be unloaded once its requests have ended.
+    """
+
+    deployment: DeploymentConfig
+    state: ModelState = ModelState.ABSENT
+    loaded: LoadedModel | None = None
+    requests: int = 0
+    idle_since: float = 0.0
+    draining: bool = False
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it holds of the device's memory."""
+        if self.loaded is None:
+            return 0
+        shape = self.loaded.shape
+        return shape.weight_bytes + self.loaded.kv_blocks * BLOCK_TOKENS * shape.kv_bytes_per_token
+
+    def unload_at(self) -> float:
+        """When it should be unloaded if nothing happens; inf for never."""
+        if self.state is not ModelState.READY or self.requests:
+            return float("inf")
+        if self.draining:
+            return self.idle_since
+        keep_alive_s = self.deployment.keep_alive_s
+        return self.idle_since + keep_alive_s if keep_alive_s > 0 else float("inf")
+
+
+class ModelTable:
+    """Residencies by name: loads on demand, unloads on keep-alive or order.
+
+    Args:
+        deployments: What this agent may host.
+    """
+
+    def __init__(self, deployments: Iterable[DeploymentConfig]) -> None:
+        self._table = {deployment.name: Residency(deployment) for deployment in deployments}
+
+    def __iter__(self) -> Iterator[Residency]:
+        return iter(self._table.values())
+
+    def __getitem__(self, model: str) -> Residency:
+        """The residency of `model`.
+
+        Raises:
+            UnknownModelError: No deployment has this name.
+        """
+        if model not in self._table:
+            raise UnknownModelError(
+                f"no deployment {model!r}",
+                field="model",
+                expected=f"one of {', '.join(self._table) or 'none'}",
+            )
+        return self._table[model]
+
+    @property
+    def changing(self) -> bool:
+        """Whether a load or unload is under way."""
+        return any(
+            residency.state in (ModelState.LOADING, ModelState.UNLOADING) for residency in self
+        )
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory held by all of them."""
+        return sum(residency.memory_bytes for residency in self)
+
+    def want(self, model: str, now: float) -> list[LoadModel]:
+        """`model` is needed: load it unless it is there or on its way."""
+        residency = self[model]
+        residency.draining = False
+        residency.idle_since = now
+        if residency.state is not ModelState.ABSENT:
+            return []
+        residency.state = ModelState.LOADING
+        return [LoadModel(residency.deployment)]
+
+    def expired(self, now: float) -> list[Residency]:
+        """Those to unload now."""
+        return [residency for residency in self if residency.unload_at() <= now]
+
+    def unload(self, residency: Residency) -> UnloadModel:
+        """Start unloading."""
+        residency.state = ModelState.UNLOADING
+        return UnloadModel(residency.deployment.name)
+
+    def next_timer(self) -> float:
+        """When the next one expires."""
+        return min((residency.unload_at() for residency in self), default=float("inf"))

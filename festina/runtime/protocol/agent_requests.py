@@ -1,0 +1,111 @@
+"""The requests of one agent, from `Generate` to their one end."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from festina.control.sequence import Sequence
+from festina.engine.stream import StreamDecoder
+from festina.messages import Generate
+
+ENDED_MAX = 4096
+"""Ended requests that are remembered, so that a repeated `Generate` does not run twice."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A request that has not ended.
+
+    Attributes:
+        number: Order of arrival; also its sequence's number.
+        peer: Client it belongs to.
+        message: What it asked for.
+        arrived_at: When it came.
+        sequence: Its sequence; None while its model is on the way.
+        decoder: Turns its tokens into text; None while its model is on the way.
+    """
+
+    number: int
+    peer: bytes
+    message: Generate
+    arrived_at: float
+    sequence: Sequence | None = None
+    decoder: StreamDecoder | None = None
+
+    @property
+    def request_id(self) -> str:
+        """The client's name for it; unique per client only."""
+        return self.message.request_id
+
+
+class RequestBook:
+    """Finds requests by number, by name and by client. Ended ones leave it exactly once."""
+
+    def __init__(self) -> None:
+        self._by_number: dict[int, Request] = {}
+        self._by_name: dict[tuple[bytes, str], Request] = {}
+        self._by_peer: dict[bytes, set[int]] = {}
+        self._ended: OrderedDict[tuple[bytes, str], None] = OrderedDict()
+        self._opened = 0
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(list(self._by_number.values()))
+
+    def open(self, peer: bytes, message: Generate, now: float) -> Request:
+        """A new request. Its name must be neither active nor remembered."""
+        self._opened += 1
+        request = Request(self._opened, peer, message, now)
+        self._by_number[request.number] = request
+        self._by_name[peer, request.request_id] = request
+        self._by_peer.setdefault(peer, set()).add(request.number)
+        return request
+
+    def end(self, request: Request) -> bool:
+        """Take it out.
+
+        Returns:
+            Whether its client has no other request here.
+        """
+        del self._by_number[request.number]
+        del self._by_name[request.peer, request.request_id]
+        self._ended[request.peer, request.request_id] = None
+        if len(self._ended) > ENDED_MAX:
+            self._ended.popitem(last=False)
+        numbers = self._by_peer[request.peer]
+        numbers.remove(request.number)
+        if not numbers:
+            del self._by_peer[request.peer]
+        return not numbers
+
+    def active(self, number: int) -> bool:
+        """Whether this request has not ended."""
+        return number in self._by_number
+
+    def get(self, number: int) -> Request:
+        """The active request with this number."""
+        return self._by_number[number]
+
+    def find(self, peer: bytes, request_id: str) -> Request | None:
+        """The client's active request of this name."""
+        return self._by_name.get((peer, request_id))
+
+    def has_ended(self, peer: bytes, request_id: str) -> bool:
+        """Whether a request of this name has ended lately."""
+        return (peer, request_id) in self._ended
+
+    def of_peer(self, peer: bytes) -> list[Request]:
+        """The client's active requests, oldest first."""
+        return [self._by_number[number] for number in sorted(self._by_peer.get(peer, ()))]
+
+    def waiting_for(self, model: str) -> list[Request]:
+        """Requests whose model is on the way, oldest first."""
+        return [
+            request
+            for request in self._by_number.values()
+            if request.sequence is None and request.message.model == model
+        ]
