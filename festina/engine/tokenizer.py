@@ -1,8 +1,8 @@
 """Text ↔ token ids, built from the vocabulary in the GGUF file itself.
 
-Encoding is done by `tokenizers` (byte-level BPE, or SentencePiece BPE expressed as merges);
-decoding is by bytes: every token stands for some, and a text is their concatenation read as UTF-8. So a
-stream needs no look-back: at most three bytes of an unfinished character are held.
+Encoding is done by `tokenizers` (byte-level BPE, or SentencePiece BPE expressed as merges).
+Decoding is by bytes: every token stands for some, and a text is their concatenation read as UTF-8.
+So a stream needs no look-back: at most three bytes of an unfinished character are held.
 """
 
 from __future__ import annotations
