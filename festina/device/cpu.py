@@ -29,7 +29,7 @@ class CpuDevice:
     kind = "cpu"
     sms_total = 1
     clocks_mhz: tuple[int, ...] = ()
-    partitions = (SmPartition(rung=0, sms=1),)
+    partitions: tuple[SmPartition, ...] = (SmPartition(rung=0, sms=1),)
 
     def __init__(self, power: CpuPowerConfig, *, now: float, memory_bytes: int = 0) -> None:
         self.memory_bytes = memory_bytes or int(MEMORY_SHARE * machine_memory_bytes())

@@ -104,6 +104,15 @@ class Profiler:
         blocks = np.arange(max(plan.decode_batches) * plan.sequence_blocks, dtype=np.int32)
         self._tables = blocks.reshape(-1, plan.sequence_blocks)
 
+    @property
+    def points(self) -> int:
+        """How many rows there will be."""
+        plan = self._plan
+        prefill = len(plan.prefill_tokens) * len(plan.prefill_cached)
+        decode = len(plan.decode_batches) * len(plan.decode_contexts)
+        clocks = len(self._device.clocks_mhz) or 1
+        return clocks * (len(self._device.partitions) * (prefill + decode) + 1)
+
     def rows(self) -> Iterator[ProfileRow]:
         """Every row of the plan, as it is measured: per clock its SM rungs, then its idle power.
 

@@ -8,6 +8,7 @@ from festina.config import CpuPowerConfig, DeploymentConfig
 from festina.device import physics
 from festina.device.cpu import CpuDevice
 from festina.device.simulated import SimulatedDevice
+from festina.engine.measured_profile import Origin, TimeSource, measure
 from festina.engine.profiler import ProfilePlan, Profiler
 from festina.engine.simulated import SimulatedEngine, SimulatedNoise
 from festina.errors import BadRequestError, DeviceError
@@ -61,6 +62,11 @@ def test_a_simulated_gpu_measures_as_physics_says():
         assert (row.samples, row.spread, row.source) == (3, pytest.approx(0.0), "measured")
 
 
+def test_it_knows_how_many_rows_come():
+    profiler = make_profiler()
+    assert profiler.points == len(list(profiler.rows()))
+
+
 def test_idle_power_is_read_once_per_clock_after_the_last_step_has_faded():
     rows = [row for row in make_profiler().rows() if row.phase == "idle"]
     assert [row.clock_mhz for row in rows] == [1005, 1410]
@@ -90,6 +96,24 @@ def test_a_clock_that_never_holds_is_a_typed_error():
     stuck = dataclasses.replace(SMALL_A100, clock_switch_ms=1e9)
     with pytest.raises(DeviceError, match="1005"):
         list(make_profiler(gpu=stuck).rows())
+
+
+def test_a_measured_profile_knows_its_model_its_load_time_and_its_origin():
+    time = FakeTime()
+    device = SimulatedDevice(SMALL_A100, now=0.0)
+    engine = SimulatedEngine(device, clock=time.clock, sleep=time.sleep)
+    origin = Origin(made_by="a command", date="2026-01-02", machine="a processor")
+    times = TimeSource(time.clock, time.sleep)
+    head, rows = measure(engine, device, "m", "sim:llama-8b", PLAN, origin, time_source=times)
+    model = physics.model_named("llama-8b")
+    assert (head.device, head.model, head.machine) == (A100.kind, "m", "a processor")
+    assert head.load_ms == pytest.approx(physics.load_ms(SMALL_A100, model.resident_bytes))
+    assert head.kv_bytes_per_token == model.kv_bytes_per_token
+    assert head.parked_w == pytest.approx(float(physics.idle_w(A100, 1005)))
+    assert head.power_source == "modelled"
+    assert len(rows) == 2 * (2 * 8 + 1)
+    with pytest.raises(KeyError):
+        engine.unload("m")
 
 
 def test_the_energy_of_a_cpu_is_modelled_while_latency_is_measured():
