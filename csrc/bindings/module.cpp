@@ -3,6 +3,8 @@
 PYBIND11_MODULE(_core, m) {
   m.doc() = "festina's native core: profile table, decisions, CPU kernels.";
   festina::bindings::register_build_info(m);
+  festina::bindings::register_cpu_kernels(m);
+  festina::bindings::register_cpu_decoder(m);
   festina::bindings::register_cuda_driver(m);
   festina::bindings::register_kv_copy(m);
 }

@@ -4,6 +4,8 @@
 // Each file of bindings/ registers its own classes through one function declared here.
 namespace festina::bindings {
 void register_build_info(pybind11::module_& m);
+void register_cpu_decoder(pybind11::module_& m);
+void register_cpu_kernels(pybind11::module_& m);
 void register_cuda_driver(pybind11::module_& m);
 void register_kv_copy(pybind11::module_& m);
 }  // namespace festina::bindings
