@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import math
 import re
 from collections.abc import Sequence
 from types import TracebackType
@@ -197,7 +198,8 @@ def wait(sources: Sequence[Link | int], timeout_s: float) -> bool:
         (source._socket if isinstance(source, Link) else source, int(zmq.POLLIN))
         for source in sources
     ]
-    return bool(zmq.zmq_poll(watched, max(0, round(timeout_s * 1000))))
+    milliseconds = max(0, math.ceil(timeout_s * 1000))  # rounding down would spin until it is due
+    return bool(zmq.zmq_poll(watched, milliseconds))
 
 
 def _socket(

@@ -1,0 +1,319 @@
+"""What the global scheduler does with messages, without I/O (DESIGN sections 1, 2 and 5).
+
+It keeps who the agents are, what they last said, and which placements have not shown up yet: all of
+it comes back from the agents' `Register` and `Summary` within one heartbeat after a restart.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from festina.config import Config
+from festina.errors import BadRequestError, FestinaError, OverloadedError, ProtocolError
+from festina.messages import (
+    AgentInfo,
+    AnyMessage,
+    Cluster,
+    DeploymentInfo,
+    Failed,
+    GetCluster,
+    Leave,
+    Load,
+    Ping,
+    Placed,
+    Pong,
+    Refused,
+    Register,
+    Reregister,
+    Submit,
+    Summary,
+    Welcome,
+)
+from festina.runtime.protocol.effects import Send
+from festina.runtime.protocol.submit_checks import check_submit, likely_input_tokens
+from festina.types import GpuSummary, Slo
+
+PEERS = "peers"
+"""The scheduler's only link: clients and agents come to the same socket."""
+
+
+class Decision(Protocol):
+    """Where a request should run; see `festina.control.placement.Placement`."""
+
+    @property
+    def slot(self) -> int:
+        """The GPU."""
+
+    @property
+    def action(self) -> str:
+        """What the agent does first: "run", "load" or "wake"."""
+
+
+class View(Protocol):
+    """What the logic needs of `festina.control.placement.ClusterView`, which see."""
+
+    def add_gpu(
+        self,
+        name: str,
+        device_kind: str,
+        sms_total: int,
+        clocks_mhz: Sequence[int],
+        memory_bytes: int,
+        models: Iterable[str],
+    ) -> int:
+        """Register a GPU; returns its slot."""
+
+    def remove_gpu(self, slot: int) -> None:
+        """Forget a GPU."""
+
+    def update(self, slot: int, summary: GpuSummary) -> None:
+        """Take the newest summary of a GPU."""
+
+    def place(
+        self,
+        model: str,
+        input_tokens: int,
+        max_tokens: int,
+        slo: Slo,
+        exclude: Sequence[int] = (),
+    ) -> Decision:
+        """Decide where a request runs."""
+
+    def reserve(
+        self,
+        slot: int,
+        ticket: int,
+        model: str,
+        input_tokens: int,
+        now: float,
+        max_tokens: int = 0,
+    ) -> None:
+        """Count a placement until a summary names its ticket, or it expires."""
+
+    def expire(self, now: float) -> int:
+        """Forget the reservations that are due."""
+
+
+@dataclass(slots=True)
+class _Agent:
+    """An agent that has registered."""
+
+    slot: int
+    register: Register
+    peer: bytes
+    heard: float
+    summary: GpuSummary | None = None
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A placement whose request has not shown up at its agent, as far as is known."""
+
+    submit: Submit
+    placed: Placed
+
+
+class SchedulerLogic:
+    """One global scheduler. Holds no socket and no clock.
+
+    Args:
+        config: Deployments, heartbeats and placement settings.
+        view: Where placement is decided; this object alone changes it. It knows all deployments.
+        epoch: New, and larger, for every scheduler process.
+    """
+
+    def __init__(self, config: Config, view: View, epoch: int) -> None:
+        self._deployments = {deployment.name: deployment for deployment in config.deployments}
+        self._retry_after_ms = config.scheduler.retry_after_ms
+        self._reservation_s = config.scheduler.reservation_s
+        self._dead_s = config.link.heartbeat_s * config.link.missed_max
+        self._tick_s = min(config.link.heartbeat_s, config.scheduler.reservation_s) / 2
+        self._tick = 0.0
+        self._view = view
+        self._epoch = epoch
+        self._ticket = epoch
+        self._agents: dict[str, _Agent] = {}
+        self._slots: dict[int, _Agent] = {}
+        self._pending: dict[tuple[bytes, str], _Pending] = {}
+        self._expiries: deque[tuple[float, tuple[bytes, str], int]] = deque()
+        self._placed = 0
+        self._refused = 0
+
+    def on_message(
+        self, peer: bytes, message: AnyMessage | ProtocolError, now: float
+    ) -> list[Send]:
+        """What to send in answer.
+
+        Args:
+            peer: Who sent it; goes into the answers.
+            message: What it sent, or why that was no message.
+            now: Seconds on a clock that never goes back.
+        """
+        match message:
+            case Submit():
+                return self._on_submit(peer, message, now)
+            case Summary():
+                return self._on_summary(peer, message, now)
+            case Ping(nonce):
+                return [Send(PEERS, peer, Pong(nonce, self._epoch))]
+            case Register():
+                return self._on_register(peer, message, now)
+            case Leave(name, epoch):
+                if name in self._agents and self._agents[name].register.epoch == epoch:
+                    self._drop(self._agents[name])
+                return []
+            case GetCluster():
+                return [Send(PEERS, peer, self._cluster(now))]
+            case ProtocolError():
+                return [Send(PEERS, peer, Failed("", message.info()))]
+            case Failed() | Refused() | Pong():  # answering answers would never end
+                return []
+        error = ProtocolError(
+            f"a scheduler does not take a {type(message).__name__}",
+            field="frame",
+            expected="Submit, GetCluster, Register, Summary, Leave, Ping or Pong",
+        )
+        return [Send(PEERS, peer, Failed("", error.info()))]
+
+    def next_timer(self, now: float) -> float:
+        """When to call `on_timer`."""
+        return max(now, self._tick)
+
+    def on_timer(self, now: float) -> list[Send]:
+        """Drop agents that are silent and placements that never showed up.
+
+        The shell reads its link before, so that nobody is dropped for this process's own sleep.
+        """
+        if now < self._tick:
+            return []
+        self._tick = now + self._tick_s
+        for agent in list(self._agents.values()):
+            if now - agent.heard >= self._dead_s:
+                self._drop(agent)
+        self._view.expire(now)
+        while self._expiries and self._expiries[0][0] <= now:
+            _, key, ticket = self._expiries.popleft()
+            pending = self._pending.get(key)
+            if pending is not None and pending.placed.ticket == ticket:
+                del self._pending[key]
+        return []
+
+    # Requests
+
+    def _on_submit(self, peer: bytes, submit: Submit, now: float) -> list[Send]:
+        pending = self._pending.get((peer, submit.request_id))
+        if pending is not None and pending.submit == submit and self._stands(pending.placed):
+            return [Send(PEERS, peer, pending.placed)]
+        try:
+            return self._place(peer, submit, now)
+        except FestinaError as error:
+            self._refused += 1
+            return [Send(PEERS, peer, Refused(submit.request_id, error.info()))]
+
+    def _place(self, peer: bytes, submit: Submit, now: float) -> list[Send]:
+        deployment = check_submit(submit, self._deployments)
+        if not self._slots:
+            raise OverloadedError("no agent has joined", retry_after_ms=self._retry_after_ms)
+        input_tokens = likely_input_tokens(submit, deployment)
+        decision = self._view.place(
+            submit.model,
+            input_tokens,
+            submit.max_tokens,
+            submit.slo or deployment.slo,
+            [agent.slot for name in submit.exclude if (agent := self._agents.get(name))],
+        )
+        agent = self._slots[decision.slot]
+        self._ticket += 1
+        self._view.reserve(
+            decision.slot, self._ticket, submit.model, input_tokens, now, submit.max_tokens
+        )
+        register = agent.register
+        placed = Placed(
+            submit.request_id, register.agent, register.epoch, register.endpoint, self._ticket
+        )
+        key = (peer, submit.request_id)
+        self._pending[key] = _Pending(submit, placed)
+        self._expiries.append((now + self._reservation_s, key, self._ticket))
+        self._placed += 1
+        if decision.action == "run":
+            return [Send(PEERS, peer, placed)]
+        return [Send(PEERS, agent.peer, Load(submit.model)), Send(PEERS, peer, placed)]
+
+    def _stands(self, placed: Placed) -> bool:
+        agent = self._agents.get(placed.agent)
+        return agent is not None and agent.register.epoch == placed.epoch
+
+    # Agents
+
+    def _on_register(self, peer: bytes, register: Register, now: float) -> list[Send]:
+        known = self._agents.get(register.agent)
+        try:
+            if known is not None and known.register.epoch > register.epoch:
+                raise BadRequestError(
+                    f"a newer agent is called {register.agent!r}",
+                    field="agent",
+                    expected="another name",
+                )
+            self._join(peer, register, now)
+        except FestinaError as error:
+            return [Send(PEERS, peer, Failed("", error.info()))]
+        return [Send(PEERS, peer, Welcome(self._epoch))]
+
+    def _join(self, peer: bytes, register: Register, now: float) -> None:
+        known = self._agents.get(register.agent)
+        if known is not None and known.register == register:
+            known.peer, known.heard = peer, now
+            return
+        if known is not None:
+            self._drop(known)
+        slot = self._view.add_gpu(
+            register.agent,
+            register.device,
+            register.sms_total,
+            register.clocks_mhz,
+            register.memory_bytes,
+            register.models,
+        )
+        self._agents[register.agent] = self._slots[slot] = _Agent(slot, register, peer, now)
+
+    def _on_summary(self, peer: bytes, summary: Summary, now: float) -> list[Send]:
+        agent = self._agents.get(summary.agent)
+        if agent is None or agent.register.epoch != summary.epoch:
+            return [Send(PEERS, peer, Reregister(self._epoch))]
+        agent.peer, agent.heard = peer, now
+        try:
+            self._view.update(agent.slot, summary.gpu)
+        except FestinaError as error:
+            return [Send(PEERS, peer, Failed("", error.info()))]
+        agent.summary = summary.gpu
+        return []
+
+    def _drop(self, agent: _Agent) -> None:
+        self._view.remove_gpu(agent.slot)
+        del self._agents[agent.register.agent]
+        del self._slots[agent.slot]
+
+    def _cluster(self, now: float) -> Cluster:
+        return Cluster(
+            self._epoch,
+            tuple(
+                DeploymentInfo(deployment.name, deployment.slo, deployment.context_tokens)
+                for deployment in self._deployments.values()
+            ),
+            tuple(
+                AgentInfo(
+                    agent.register.agent,
+                    agent.register.epoch,
+                    agent.register.device,
+                    (now - agent.heard) * 1000,
+                    agent.summary,
+                )
+                for agent in self._agents.values()
+                if agent.summary is not None
+            ),
+            self._placed,
+            self._refused,
+        )
