@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from festina.errors import FestinaError
-from festina.messages import ChatTurn, Finished, Tokens
+from festina.errors import FestinaError, ProtocolError
+from festina.messages import ChatTurn
 from festina.report.stats import Outcome
+from festina.runtime.client import AsyncClient, Completion, TokenEvent
 from festina.types import Sampling, Slo, Usage
 
 
@@ -55,6 +56,7 @@ class Integrity(msgspec.Struct, frozen=True):
         lost: Tokens that were generated but never arrived, on completed requests.
         duplicated: Tokens that arrived again.
         reordered: Tokens that arrived after a later one.
+        protocol_errors: Requests that the client gave up because the agent broke the protocol.
     """
 
     unended: int = 0
@@ -62,6 +64,7 @@ class Integrity(msgspec.Struct, frozen=True):
     lost: int = 0
     duplicated: int = 0
     reordered: int = 0
+    protocol_errors: int = 0
 
     @property
     def holds(self) -> bool:
@@ -82,10 +85,10 @@ class Transcript:
         indices: Index of each token, in order of arrival.
         token_s: Arrival of each token, on the run's clock.
         text: Output so far.
-        usages: One per `Finished`.
+        usages: One per end.
         error: The error that ended it, if one did.
         ended_s: When it ended, on the run's clock.
-        after_end: Whether something arrived after `Finished`.
+        after_end: Whether something arrived after the end.
     """
 
     request: PlannedRequest
@@ -97,10 +100,10 @@ class Transcript:
     ended_s: float | None = None
     after_end: bool = False
 
-    def add(self, event: Tokens | Finished, now_s: float) -> None:
+    def add(self, event: TokenEvent | Completion, now_s: float) -> None:
         """Take note of an event."""
         self.after_end |= bool(self.usages)
-        if isinstance(event, Finished):
+        if isinstance(event, Completion):
             self.usages.append(event.usage)
             return
         self.indices.extend(range(event.index, event.index + len(event.token_ids)))
@@ -122,6 +125,7 @@ class Transcript:
             lost=max(generated - len(distinct), 0),
             duplicated=len(self.indices) - len(distinct),
             reordered=late,
+            protocol_errors=int(isinstance(self.error, ProtocolError)),
         )
 
     def outcome(self) -> Outcome:
@@ -157,11 +161,31 @@ class Run:
         return [transcript.outcome() for transcript in self.transcripts]
 
 
-OpenStream = Callable[[PlannedRequest], AsyncIterator[Tokens | Finished]]
-"""Starts a request; the iterator ends after `Finished`, or raises a `FestinaError`."""
+OpenStream = Callable[[PlannedRequest], AsyncIterator[TokenEvent | Completion]]
+"""Starts a request; the iterator ends after `Completion`, or raises a `FestinaError`."""
 
 Observer = Callable[[Transcript], None]
 """Told after each event of a request, and when it has ended (`ended_s` is set)."""
+
+
+def streams_of(client: AsyncClient) -> OpenStream:
+    """Streams from a cluster; a request that is abandoned early is cancelled."""
+
+    async def stream(request: PlannedRequest) -> AsyncIterator[TokenEvent | Completion]:
+        async with client.generate(
+            request.model,
+            prompt=request.text,
+            turns=request.turns,
+            token_ids=request.token_ids,
+            max_tokens=request.max_tokens,
+            slo=request.slo,
+            sampling=request.sampling,
+        ) as pieces:
+            async for piece in pieces:
+                yield piece
+            yield await pieces.completion()
+
+    return stream
 
 
 async def drive(

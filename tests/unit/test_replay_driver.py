@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from festina.errors import OverloadedError
-from festina.messages import Finished, Tokens
+from festina.errors import OverloadedError, ProtocolError
+from festina.runtime.client import Completion, TokenEvent
 from festina.types import FinishReason, Provenance, Sampling, Slo, Usage
 from festina.workload.driver import Integrity, PlannedRequest, drive
 
@@ -11,11 +11,12 @@ SLO = Slo(1000.0, 1000.0)
 
 
 def tokens(index, count=1):
-    return Tokens("r", index, tuple(range(count)), "x" * count)
+    return TokenEvent(index, tuple(range(count)), "x" * count)
 
 
 def finished(output_tokens):
-    return Finished("r", FinishReason.LENGTH, Usage(1, output_tokens, 1.0, Provenance.MODELLED))
+    usage = Usage(1, output_tokens, 1.0, Provenance.MODELLED)
+    return Completion("r", "", (), FinishReason.LENGTH, usage, "cpu-0", 1.0, ())
 
 
 def run_one(*events, observe=lambda transcript: None):
@@ -44,6 +45,7 @@ def run_one(*events, observe=lambda transcript: None):
         ((tokens(0),), Integrity(unended=1)),
         ((), Integrity(unended=1)),
         ((tokens(0), tokens(2), finished(3)), Integrity(lost=1)),
+        ((tokens(0), ProtocolError("tokens 2 arrived")), Integrity(protocol_errors=1)),
         ((tokens(0), OverloadedError("full"), finished(1)), Integrity()),
         ((tokens(0), tokens(0), tokens(1), finished(2)), Integrity(duplicated=1)),
         ((tokens(1), tokens(0), finished(2)), Integrity(reordered=1)),

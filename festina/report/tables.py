@@ -1,0 +1,146 @@
+"""Results as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+
+from festina.messages import AgentInfo, Cluster
+from festina.report.stats import DeploymentStats, Spread
+from festina.types import ModelState, ModelSummary
+from festina.workload.driver import Integrity
+
+NONE = "-"
+
+
+def stats_table(stats: Sequence[DeploymentStats], title: str = "") -> Table:
+    """One row per deployment: latencies against objectives, attainment, speed and joules."""
+    table = Table(title=title or None, title_justify="left")
+    table.add_column("deployment")
+    for heading in (
+        "requests",
+        "TTFT p50 / p99",
+        "objective",
+        "TBT p50 / p99",
+        "objective",
+        "attainment",
+        "tokens/s",
+        "joules",
+        "J/token",
+        "preempted",
+    ):
+        table.add_column(heading, justify="right")
+    for one in stats:
+        slo = one.slo or {}
+        table.add_row(
+            one.model,
+            f"{one.completed}/{one.submitted}",
+            _spread(one.ttft),
+            _objective(slo.get("ttft_ms")),
+            _spread(one.tbt),
+            _objective(slo.get("tbt_ms")),
+            f"{one.attainment:.1%}",
+            f"{one.output_tokens_per_s:.1f}",
+            *_joules(one),
+            str(one.preemptions),
+        )
+    return table
+
+
+def errors_lines(stats: Sequence[DeploymentStats]) -> list[str]:
+    """One line per deployment whose requests met errors."""
+    return [
+        f"{one.model}: " + ", ".join(f"{count} x {code}" for code, count in one.errors.items())
+        for one in stats
+        if one.errors
+    ]
+
+
+def integrity_line(integrity: Integrity, requests: int, tokens: int) -> str:
+    """Whether every request ended exactly once with its tokens in order, in one sentence."""
+    if integrity.holds:
+        return (
+            f"Each of {requests} requests ended exactly once; {tokens} tokens arrived: "
+            "0 lost, 0 duplicated, 0 out of order."
+        )
+    return (
+        f"BROKEN PROMISE in {requests} requests: {integrity.unended} never ended, "
+        f"{integrity.ended_twice} ended twice; of {tokens} tokens {integrity.lost} lost, "
+        f"{integrity.duplicated} duplicated, {integrity.reordered} out of order; "
+        f"{integrity.protocol_errors} requests broke the protocol."
+    )
+
+
+def cluster_table(cluster: Cluster) -> Table:
+    """One row per agent: clock, SMs, work in hand, power and models."""
+    table = Table(title=_cluster_title(cluster), title_justify="left")
+    table.add_column("agent")
+    table.add_column("device")
+    for heading in ("clock MHz", "SMs used", "batch", "queue", "KV used", "watts", "joules"):
+        table.add_column(heading, justify="right")
+    table.add_column("models (running/waiting)")
+    for agent in sorted(cluster.agents, key=lambda agent: agent.agent):
+        table.add_row(*_agent_row(agent))
+    return table
+
+
+def _agent_row(agent: AgentInfo) -> tuple[str, ...]:
+    gpu = agent.summary
+    clock = str(gpu.clock_mhz) if gpu.clock_mhz else NONE
+    if gpu.clock_target_mhz != gpu.clock_mhz:
+        clock += f"→{gpu.clock_target_mhz}"
+    kv_used = 1 - gpu.kv_tokens_free / gpu.kv_tokens_total if gpu.kv_tokens_total else 0.0
+    state = "parked" if gpu.parked else f"silent {agent.silent_ms / 1e3:.1f} s"
+    late = gpu.parked or agent.silent_ms > 1e3
+    return (
+        agent.agent + (f" ({state})" if late else ""),
+        agent.device,
+        clock,
+        f"{gpu.sms_total - gpu.sms_free}/{gpu.sms_total}",
+        str(sum(model.running for model in gpu.models)),
+        str(sum(model.waiting for model in gpu.models)),
+        f"{kv_used:.0%}",
+        f"{gpu.power_w:.0f} {gpu.power_source}",
+        f"{gpu.energy_j:.0f}",
+        ", ".join(_model(model) for model in gpu.models) or NONE,
+    )
+
+
+def _cluster_title(cluster: Cluster) -> str:
+    watts: dict[str, float] = {}
+    for agent in cluster.agents:
+        source = str(agent.summary.power_source)
+        watts[source] = watts.get(source, 0.0) + agent.summary.power_w
+    power = ", ".join(f"{value:.0f} W {source}" for source, value in watts.items())
+    return (
+        f"{len(cluster.agents)} agents, {len(cluster.deployments)} deployments, "
+        f"{cluster.placed} placed, {cluster.refused} refused" + (f", {power}" if power else "")
+    )
+
+
+def _model(model: ModelSummary) -> str:
+    state = "" if model.state is ModelState.READY else f" {model.state.name.lower()}"
+    return f"{model.model}{state} {model.running}/{model.waiting}"
+
+
+def _spread(spread: Spread) -> str:
+    return f"{_ms(spread.p50_ms)} / {_ms(spread.p99_ms)}"
+
+
+def _objective(value_ms: float | None) -> str:
+    return NONE if value_ms is None else f"≤ {_ms(value_ms)}"
+
+
+def _ms(value_ms: float | None) -> str:
+    if value_ms is None:
+        return NONE
+    return f"{value_ms / 1e3:.2f} s" if value_ms >= 1e3 else f"{value_ms:.0f} ms"
+
+
+def _joules(stats: DeploymentStats) -> tuple[str, str]:
+    energy_j: Mapping[str, float] = stats.energy_j
+    total = "\n".join(f"{value:.1f} {source}" for source, value in energy_j.items())
+    tokens = max(stats.output_tokens, 1)
+    each = "\n".join(f"{value / tokens:.3f}" for value in energy_j.values())
+    return total or NONE, each or NONE
