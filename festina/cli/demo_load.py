@@ -15,25 +15,6 @@ WEIGHTS = "smollm2-135m"
 INTERACTIVE = "interactive"
 RELAXED = "relaxed"
 
-DEPLOYMENTS: tuple[DeploymentConfig, ...] = (
-    DeploymentConfig(
-        name=INTERACTIVE,
-        weights=WEIGHTS,
-        slo=Slo(ttft_ms=3000.0, tbt_ms=400.0),
-        pace=0.0,
-        kv_tokens=8192,
-        preload=True,
-    ),
-    DeploymentConfig(
-        name=RELAXED,
-        weights=WEIGHTS,
-        slo=Slo(ttft_ms=15000.0, tbt_ms=1000.0),
-        pace=1.0,
-        kv_tokens=8192,
-        preload=True,
-    ),
-)
-
 OUTPUT_TOKENS: Mapping[str, tuple[int, int]] = {INTERACTIVE: (16, 32), RELAXED: (32, 64)}
 """Least and most output tokens of a request."""
 
@@ -65,6 +46,28 @@ TOPICS: tuple[str, ...] = (
     "mountain lakes",
     "chess",
 )
+
+
+def demo_deployments(weights: str) -> tuple[DeploymentConfig, DeploymentConfig]:
+    """The same weights twice: answers while somebody watches, and work that can wait."""
+    return (
+        DeploymentConfig(
+            name=INTERACTIVE,
+            weights=weights,
+            slo=Slo(ttft_ms=3000.0, tbt_ms=400.0),
+            pace=0.0,
+            kv_tokens=8192,
+            preload=True,
+        ),
+        DeploymentConfig(
+            name=RELAXED,
+            weights=weights,
+            slo=Slo(ttft_ms=15000.0, tbt_ms=1000.0),
+            pace=1.0,
+            kv_tokens=8192,
+            preload=True,
+        ),
+    )
 
 
 def plan_demo(

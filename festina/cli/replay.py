@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import numpy as np
 import typer
 from rich.console import Console
@@ -17,8 +16,7 @@ from festina.cli.options import ConfigFile, EndpointOption, Json, SetFlags, sett
 from festina.config import Config
 from festina.errors import BadRequestError
 from festina.report.live import LiveRun
-from festina.report.stats import summarise
-from festina.report.tables import errors_lines, integrity_line, stats_table
+from festina.report.outcome import outcome_json, print_outcome
 from festina.runtime.client import AsyncClient
 from festina.workload.driver import PlannedRequest, Run, drive, streams_of
 from festina.workload.plan import choose_models, plan_requests
@@ -56,7 +54,12 @@ def command(
     if not shaped:
         raise BadRequestError("no request is left", field="--duration", expected="a longer time")
     run = asyncio.run(_replay(found, shaped, rng, Console(stderr=True, quiet=json)))
-    _report(run, json=json)
+    if json:
+        print(outcome_json(run))
+    else:
+        print_outcome(run, Console(highlight=False))
+    if not run.integrity().holds:
+        raise typer.Exit(1)
 
 
 async def _replay(
@@ -80,25 +83,3 @@ def _tell_cuts(
     )
     if cut:
         console.print(f"{cut} of {len(rows)} requests were cut to their deployment's context")
-
-
-def _report(run: Run, *, json: bool) -> None:
-    stats = summarise(run.outcomes(), run.duration_s)
-    integrity = run.integrity()
-    if json:
-        answer = {
-            "duration_s": run.duration_s,
-            "deployments": stats,
-            "integrity": integrity,
-            "holds": integrity.holds,
-        }
-        print(msgspec.json.format(msgspec.json.encode(answer)).decode())
-    else:
-        console = Console()
-        console.print(stats_table(stats))
-        for line in errors_lines(stats):
-            console.print(line)
-        tokens = sum(one.output_tokens for one in stats)
-        console.print(integrity_line(integrity, len(run.transcripts), tokens))
-    if not integrity.holds:
-        raise typer.Exit(1)

@@ -13,7 +13,8 @@ from festina.cli.options import ConfigFile, EndpointOption, Json, SetFlags, sett
 from festina.config import Config
 from festina.errors import BadRequestError
 from festina.messages import ChatTurn
-from festina.runtime.client import AsyncClient, Completion
+from festina.runtime.client import AsyncClient
+from festina.runtime.generation import Completion
 from festina.types import Sampling, Slo
 
 

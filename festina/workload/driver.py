@@ -16,7 +16,8 @@ import msgspec
 from festina.errors import FestinaError, ProtocolError
 from festina.messages import ChatTurn
 from festina.report.stats import Outcome
-from festina.runtime.client import AsyncClient, Completion, TokenEvent
+from festina.runtime.client import AsyncClient
+from festina.runtime.generation import Completion, TokenEvent
 from festina.types import Sampling, Slo, Usage
 
 

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from festina.errors import OverloadedError, ProtocolError
-from festina.runtime.client import Completion, TokenEvent
+from festina.runtime.generation import Completion, TokenEvent
 from festina.types import FinishReason, Provenance, Sampling, Slo, Usage
 from festina.workload.driver import Integrity, PlannedRequest, drive
 

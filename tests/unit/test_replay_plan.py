@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from festina.cli.demo_load import DEPLOYMENTS, INTERACTIVE, RELAXED, featured, plan_demo
+from festina.cli.demo_load import (
+    INTERACTIVE,
+    RELAXED,
+    demo_deployments,
+    featured,
+    plan_demo,
+)
 from festina.errors import BadRequestError, UnknownModelError
 from festina.messages import DeploymentInfo
 from festina.types import Slo
@@ -55,7 +61,7 @@ def test_a_deployment_that_is_not_served_is_named_with_those_that_are():
 
 
 def test_the_demo_asks_both_deployments_in_bursts():
-    slos = {deployment.name: deployment.slo for deployment in DEPLOYMENTS}
+    slos = {deployment.name: deployment.slo for deployment in demo_deployments("w")}
     requests = plan_demo(rng(), slos)
     assert len(requests) >= 40
     assert [request.due_s for request in requests] == sorted(r.due_s for r in requests)
@@ -67,7 +73,7 @@ def test_the_demo_asks_both_deployments_in_bursts():
 
 
 def test_the_first_requests_of_each_deployment_are_featured():
-    slos = {deployment.name: deployment.slo for deployment in DEPLOYMENTS}
+    slos = {deployment.name: deployment.slo for deployment in demo_deployments("w")}
     requests = plan_demo(rng(), slos)
     models = [requests[index].model for index in featured(requests, each=2)]
     assert sorted(models) == [INTERACTIVE] * 2 + [RELAXED] * 2
