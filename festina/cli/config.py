@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from enum import IntEnum
 from typing import Annotated
 
 import msgspec
@@ -47,6 +48,8 @@ def plain(struct: msgspec.Struct) -> dict[str, object]:
 def _plain(value: object) -> object:
     if isinstance(value, msgspec.Struct):
         return plain(value)
+    if isinstance(value, IntEnum):
+        return value.name.lower()
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 

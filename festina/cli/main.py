@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
-from festina.cli import config, env, profile
+from festina.cli import config, env, profile, replay, submit, top
 from festina.errors import (
     BadRequestError,
     ConfigError,
@@ -31,15 +34,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("submit")(submit.command)
+app.command("replay")(replay.command)
+app.command("top")(top.command)
 app.command("config")(config.command)
-app.command("env")(env.command)
 app.command("profile")(profile.command)
+app.command("env")(env.command)
 
 
 def main() -> None:
     """Run the command line; an expected error is one line on stderr, exit code 2 or 1."""
     try:
-        app()
+        with _sigterm_as_ctrl_c():
+            app()
     except FestinaError as error:
         print(f"festina: {error.code}: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, CALLERS_FAULT) else 1)
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Both ends are orderly: `with` blocks close, children stop."""
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -25,7 +25,9 @@ def command(
     sets: SetFlags = None,
     endpoint: EndpointOption = None,
     system: Annotated[str, typer.Option(help="System turn before the prompt.")] = "",
-    raw: Annotated[bool, typer.Option("--raw", help="No chat template: continue the text.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="No chat template: continue the text.")
+    ] = False,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest output.")] = 256,
     temperature: Annotated[float, typer.Option(min=0, max=10, help="0 is greedy.")] = 0.0,
     top_p: Annotated[float, typer.Option(min=1e-6, max=1, help="Nucleus mass.")] = 1.0,
