@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import typer
 
-from festina.cli import config, env, profile, replay, submit, top
+from festina.cli import config, env, models, profile, replay, submit, top
 from festina.errors import (
     BadRequestError,
     ConfigError,
@@ -38,6 +38,7 @@ app.command("submit")(submit.command)
 app.command("replay")(replay.command)
 app.command("top")(top.command)
 app.command("config")(config.command)
+app.add_typer(models.app, name="models")
 app.command("profile")(profile.command)
 app.command("env")(env.command)
 
