@@ -54,30 +54,39 @@ class StepTimePrior:
 
 
 _SCALE = np.array([1.0, 64.0, 8.0, 2048.0])
-"""Typical size of each feature, so that one prior variance fits all of them."""
+"""Typical size of each feature, so that coefficients are comparable."""
+
+_NOISE = 0.1
+"""Relative standard deviation of a measured step around the model."""
+
+_DRIFT = 0.03
+"""Relative standard deviation of a coefficient's change from one step to the next."""
+
+_FLOOR = 0.02
+"""Least size of a coefficient, as a share of the largest."""
 
 
 class LearnedStepTime:
-    """t = a + b·prefill_tokens + c·decodes + d·context_tokens, by recursive least squares.
+    """t = a + b·prefill_tokens + c·decodes + d·context_tokens, by a Kalman filter.
 
-    Forgets with factor `memory`, so it follows a machine whose speed changes; the covariance is
-    bounded, so that long spells of one kind of step cannot blow it up. Coefficients are cut at 0,
-    so that more work never looks cheaper. The operating point is ignored: this is the model of a
-    device without clocks and partitions, or without a profile.
+    The coefficients are taken to wander a little with every step, so that it follows a machine
+    whose speed changes; each variance is bounded, so that a long spell of one kind of step cannot
+    blow up the others. Noise is relative: a 10 % miss weighs the same on a short and on a long
+    step. One step moves the prediction by at most a factor of two, so an outlier does little.
+    Coefficients are cut at 0, so that more work never looks cheaper. The operating point is
+    ignored: this is the model of a device without clocks and partitions, or without a profile.
 
     Args:
         prior: Where to start.
-        memory: Forgetting factor in (0.9, 1).
     """
 
-    def __init__(self, prior: StepTimePrior | None = None, memory: float = 0.995) -> None:
+    def __init__(self, prior: StepTimePrior | None = None) -> None:
         start = prior or StepTimePrior()
         self._theta: NDArray[np.float64] = _SCALE * np.array(
             [start.fixed_ms, start.prefill_token_ms, start.decode_ms, start.context_token_ms]
         )
-        self._variance_max = 10.0
-        self._covariance: NDArray[np.float64] = np.eye(4) * self._variance_max
-        self._memory = memory
+        self._floor_ms = _FLOOR * float(np.max(self._theta))
+        self._covariance: NDArray[np.float64] = np.diag(self._size_ms() ** 2)
         self._error = 0.2
         self._coefficients = self._cut()
 
@@ -87,18 +96,24 @@ class LearnedStepTime:
 
     def learn(self, work: StepWork, point: OperatingPoint, latency_ms: float) -> None:  # noqa: ARG002
         """See `StepTime`."""
-        error = abs(latency_ms - self._mean_ms(work)) / max(latency_ms, 0.01)
+        mean_ms = self._mean_ms(work)
+        error = abs(latency_ms - mean_ms) / max(latency_ms, 0.01)
         self._error += 0.05 * (min(error, 1.0) - self._error)
         x = np.array([1.0, work.prefill_tokens, work.decodes, work.context_tokens]) / _SCALE
-        # Relative least squares: a 10 % miss weighs the same on a short and on a long step.
-        weight = 1.0 / max(latency_ms, 0.01) ** 2
+        expected_ms = float(x @ self._theta)
+        surprise_ms = min(max(latency_ms - expected_ms, -mean_ms / 2.0), mean_ms)
         px = self._covariance @ x
-        gain = px / (self._memory / weight + x @ px)
-        self._theta = self._theta + gain * (latency_ms - float(x @ self._theta))
-        covariance = (self._covariance - np.outer(gain, px)) / self._memory
-        largest = float(np.max(np.diag(covariance)))
-        self._covariance = covariance * min(1.0, self._variance_max / largest)
+        gain = px / ((_NOISE * max(latency_ms, 0.01)) ** 2 + float(x @ px))
+        self._theta = self._theta + gain * surprise_ms
+        size_ms = self._size_ms()
+        covariance = self._covariance - np.outer(gain, px) + np.diag((_DRIFT * size_ms) ** 2)
+        shrink = np.minimum(1.0, 2.0 * size_ms / np.sqrt(np.diag(covariance)))
+        self._covariance = covariance * np.outer(shrink, shrink)
         self._coefficients = self._cut()
+
+    def _size_ms(self) -> NDArray[np.float64]:
+        """Size of each coefficient for a typical step, for variances in proportion."""
+        return np.maximum(np.abs(self._theta), self._floor_ms)
 
     def _cut(self) -> tuple[float, float, float, float]:
         fixed, prefill, decode, context = np.maximum(self._theta / _SCALE, 0.0).tolist()

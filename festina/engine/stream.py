@@ -9,7 +9,7 @@ _BYTES_MAX = 4
 """Longest incomplete character: after so many tokens U+FFFD is what the model wrote."""
 
 
-class StreamDecoder:
+class OutputText:
     """Text of one growing output. Text that could begin a stop text is held back until it cannot.
 
     Args:

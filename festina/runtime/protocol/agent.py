@@ -24,7 +24,7 @@ from festina.control.step_time import StepTime
 from festina.device.base import Device
 from festina.engine.base import BLOCK_TOKENS, Batch, Chunk, LoadedModel, ModelShape, StepResult
 from festina.engine.blocks import BlockManager
-from festina.engine.stream import StreamDecoder
+from festina.engine.stream import OutputText
 from festina.errors import (
     AgentLostError,
     BadRequestError,
@@ -123,6 +123,16 @@ class AgentLogic:
     def scheduler(self) -> LocalScheduler:
         """The scheduler of its device. Read only."""
         return self._scheduler
+
+    @property
+    def models(self) -> ModelTable:
+        """Which deployments are resident. Read only."""
+        return self._models
+
+    @property
+    def ledger(self) -> EnergyLedger[int]:
+        """Who has used how many joules. Read only."""
+        return self._ledger
 
     # What the shell tells it
 
@@ -344,7 +354,7 @@ class AgentLogic:
             check_fits(message, len(ids), deployment, loaded)
         except FestinaError as error:
             return self._end(request, Failed(request.request_id, error.info()), now)
-        request.decoder = StreamDecoder(loaded.tokenizer, message.sampling.stop)
+        request.decoder = OutputText(loaded.tokenizer, message.sampling.stop)
         submitted_at = request.arrived_at - message.elapsed_ms / 1e3
         request.sequence = Sequence(
             number=request.number,

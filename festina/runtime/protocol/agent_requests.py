@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from festina.control.sequence import Sequence
-from festina.engine.stream import StreamDecoder
+from festina.engine.stream import OutputText
 from festina.messages import Generate
 
 ENDED_MAX = 4096
@@ -32,7 +32,7 @@ class Request:
     message: Generate
     arrived_at: float
     sequence: Sequence | None = None
-    decoder: StreamDecoder | None = None
+    decoder: OutputText | None = None
 
     @property
     def request_id(self) -> str:
