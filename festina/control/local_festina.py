@@ -4,6 +4,7 @@ Decode steps of a model are released just inside its tightest TBT objective time
 batches grow and weight reads are shared. Prefill runs whenever there is any, in chunks that end
 before the next decode of any model must start, and takes its own model's decodes along. A decode
 that leaves too little room for a chunk is released early, so the device never idles over a queue.
+Models that have something to do take turns; a deadline at risk goes first.
 """
 
 from __future__ import annotations
@@ -75,8 +76,23 @@ def choose(
     ready = [task for task in tasks if task.release <= now]
     if not ready:
         return Wait(min(task.release for task in tasks))
-    task = min(ready, key=lambda task: (task.starts_by, task.lane.last_step_at, task.lane.model))
+    task = _next(ready, point, now)
     return Choice(task.lane, task.decodes, task.chunk)
+
+
+def _next(ready: list[_Task], point: OperatingPoint, now: float) -> _Task:
+    """Whose turn it is.
+
+    Models take turns, so that none is held up by another that is never idle, as long as nobody
+    else becomes late by it. Otherwise the earliest deadline goes first; all that are late already
+    are equally late and take turns, too.
+    """
+    ready.sort(key=lambda task: (task.lane.last_step_at, task.lane.model))
+    for task in ready:
+        ends = now + predict_s(task.lane, task.decodes, task.chunk, point)
+        if all(other.starts_by >= ends for other in ready if other is not task):
+            return task
+    return min(ready, key=lambda task: max(task.starts_by, now))
 
 
 def _task(lane: Lane, rules: LocalRules, point: OperatingPoint, now: float) -> _Task | None:
