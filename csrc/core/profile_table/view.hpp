@@ -80,6 +80,7 @@ class ProfileView {
   int clock_mhz(int clock) const noexcept { return static_cast<int>(clocks_mhz_[clock]); }
   // Power of the device when it holds a context and runs nothing.
   float idle_w(int clock) const noexcept { return idle_w_[clock]; }
+  std::span<const float> idle_w() const noexcept { return {idle_w_, clocks_}; }
   const layout::Header& header() const noexcept { return *header_; }
   const layout::Model& model(int index) const noexcept { return models_[index]; }
   const layout::Grid& grid(int model, Phase phase) const noexcept {
@@ -115,6 +116,8 @@ class ProfileView {
   Cost cost(std::size_t index) const noexcept {
     return std::bit_cast<Cost>(costs_[index].load(std::memory_order_relaxed));
   }
+  // The words behind `cost(index)`.
+  const std::atomic<std::uint64_t>* costs() const noexcept { return costs_; }
   Traits traits(std::size_t index) const noexcept {
     return std::bit_cast<Traits>(traits_[index].load(std::memory_order_relaxed));
   }
