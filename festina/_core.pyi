@@ -1,125 +1,269 @@
-"""Native parts of festina."""
+"""
+festina's native core: profile table, decisions, CPU kernels.
+"""
 
-import numpy as np
-from numpy.typing import NDArray
+from __future__ import annotations
 
-from festina.engine.cpu.kernel_types import DecoderShape, DecoderWeights
+import collections.abc
+import typing
 
-def build_info() -> dict[str, object]:
-    """What this module was built with."""
+import numpy
+import numpy.typing
 
-class CpuWeight:
-    """A weight matrix as stored in a GGUF file; `data` is uint8 and kept alive, not copied."""
+__all__: list[str] = [
+    "CudaDriver",
+    "CudaDriverError",
+    "ModelSpec",
+    "ProfileTable",
+    "TableSpec",
+    "build_info",
+    "kv_copy_device",
+    "kv_copy_host",
+]
 
-    def __init__(
-        self, data: NDArray[np.uint8], quantisation: int, rows: int, columns: int
-    ) -> None: ...
+class CudaDriverError(Exception):
+    pass
+
+class CudaDriver:
+    """
+    The CUDA driver, loaded at run time.
+    """
+    def __init__(self, library: str = "libcuda.so.1") -> None:
+        """
+        Loads and initialises it; raises CudaDriverError when it is absent, old or failing.
+        """
+    def device_count(self) -> int:
+        """
+        CUDA devices that this process sees.
+        """
+    def has_symbol(
+        self, name: str, cuda_version: typing.SupportsInt | typing.SupportsIndex
+    ) -> bool:
+        """
+        Whether it has the entry point `name` with the ABI of `cuda_version`.
+        """
     @property
-    def data(self) -> NDArray[np.uint8]: ...
-    @property
-    def quantisation(self) -> int: ...
-    @property
-    def rows(self) -> int: ...
-    @property
-    def columns(self) -> int: ...
+    def version(self) -> int:
+        """
+        1000 major + 10 minor.
+        """
 
-class CpuBatch:
-    """Where the tokens of a flat batch belong; arrays are kept alive, not copied.
-
-    `positions` (t,), `sequences` (t,) an index per token, `blocks` (b,) the block tables of all
-    sequences one after the other, `block_offsets` (s+1,) where each begins.
+class ModelSpec:
+    """
+    One model of a table that is being made.
     """
 
-    def __init__(
+    name: str
+    def __init__(self) -> None: ...
+    @property
+    def context_tokens(self) -> int: ...
+    @context_tokens.setter
+    def context_tokens(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def kv_bytes_per_token(self) -> int: ...
+    @kv_bytes_per_token.setter
+    def kv_bytes_per_token(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def load_ms(self) -> float: ...
+    @load_ms.setter
+    def load_ms(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def wake_ms(self) -> float: ...
+    @wake_ms.setter
+    def wake_ms(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def weight_bytes(self) -> int: ...
+    @weight_bytes.setter
+    def weight_bytes(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    @property
+    def work0(self) -> typing.Annotated[list[list[float]], "FixedSize(2)"]:
+        """
+        Knots per phase.
+        """
+    @work0.setter
+    def work0(
         self,
-        positions: NDArray[np.int32],
-        sequences: NDArray[np.int32],
-        blocks: NDArray[np.int32],
-        block_offsets: NDArray[np.int32],
+        arg0: typing.Annotated[
+            collections.abc.Sequence[
+                collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]
+            ],
+            "FixedSize(2)",
+        ],
     ) -> None: ...
     @property
-    def positions(self) -> NDArray[np.int32]: ...
+    def work1(self) -> typing.Annotated[list[list[float]], "FixedSize(2)"]:
+        """
+        Knots per phase.
+        """
+    @work1.setter
+    def work1(
+        self,
+        arg0: typing.Annotated[
+            collections.abc.Sequence[
+                collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]
+            ],
+            "FixedSize(2)",
+        ],
+    ) -> None: ...
+
+class TableSpec:
+    """
+    What a profile table is made from.
+    """
+
+    device: str
+    def __init__(self) -> None: ...
+    def set_cells(self, cells: numpy.ndarray) -> None:
+        """
+        Cells of all models in order, prefill then decode, each [work0][work1][rung][clock].
+        """
     @property
-    def sequences(self) -> NDArray[np.int32]: ...
+    def clocks_mhz(self) -> list[int]: ...
+    @clocks_mhz.setter
+    def clocks_mhz(
+        self, arg0: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+    ) -> None: ...
     @property
-    def blocks(self) -> NDArray[np.int32]: ...
+    def idle_w(self) -> list[float]: ...
+    @idle_w.setter
+    def idle_w(
+        self, arg0: collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex]
+    ) -> None: ...
     @property
-    def block_offsets(self) -> NDArray[np.int32]: ...
-
-class CpuKernels:
-    """Kernels of one instruction set; see `festina.engine.cpu.kernel_types.Kernels`."""
-
-    def __init__(self, isa: str = "") -> None: ...
+    def memory_bytes(self) -> int: ...
+    @memory_bytes.setter
+    def memory_bytes(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
     @property
-    def isa(self) -> str: ...
-    def matmul(
-        self,
-        x: NDArray[np.float32],
-        weight: CpuWeight,
-        out: NDArray[np.float32],
-        accumulate: bool = False,
+    def models(self) -> list[ModelSpec]: ...
+    @models.setter
+    def models(self, arg0: collections.abc.Sequence[ModelSpec]) -> None: ...
+    @property
+    def parked_w(self) -> float: ...
+    @parked_w.setter
+    def parked_w(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def power_cap_w(self) -> float: ...
+    @power_cap_w.setter
+    def power_cap_w(self, arg0: typing.SupportsFloat | typing.SupportsIndex) -> None: ...
+    @property
+    def sms(self) -> list[int]: ...
+    @sms.setter
+    def sms(
+        self, arg0: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
     ) -> None: ...
-    def embed(
-        self,
-        weight: CpuWeight,
-        rows: NDArray[np.int32],
-        scale: float,
-        out: NDArray[np.float32],
-    ) -> None: ...
-    def rms_norm(
-        self,
-        x: NDArray[np.float32],
-        gain: NDArray[np.float32],
-        eps: float,
-        out: NDArray[np.float32],
-    ) -> None: ...
-    def rope(
-        self,
-        x: NDArray[np.float32],
-        cosines: NDArray[np.float32],
-        sines: NDArray[np.float32],
-        style: str,
-    ) -> None: ...
-    def gate(self, gate: NDArray[np.float32], up: NDArray[np.float32], activation: str) -> None: ...
-    def add(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> None: ...
-    def store_kv(
-        self,
-        k: NDArray[np.float32],
-        v: NDArray[np.float32],
-        batch: CpuBatch,
-        keys: NDArray[np.float32],
-        values: NDArray[np.float32],
-    ) -> None: ...
-    def attention(
-        self,
-        q: NDArray[np.float32],
-        batch: CpuBatch,
-        keys: NDArray[np.float32],
-        values: NDArray[np.float32],
-        scale: float,
-        window: int,
-        out: NDArray[np.float32],
-    ) -> None: ...
-    def argmax(self, x: NDArray[np.float32], out: NDArray[np.int32]) -> None: ...
+    @property
+    def sms_total(self) -> int: ...
+    @sms_total.setter
+    def sms_total(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> None: ...
 
-class CpuDecoder:
-    """All layers of a decoder; see `festina.engine.cpu.kernels.make_decoder`."""
-
-    def __init__(
+class ProfileTable:
+    """
+    The native table behind festina.control.profile.ProfileTable.
+    """
+    @staticmethod
+    def attach(name: str) -> ProfileTable: ...
+    @staticmethod
+    def take_over(name: str) -> ProfileTable: ...
+    def __init__(self, spec: TableSpec) -> None: ...
+    def cells(
         self,
-        isa: str,
-        shape: DecoderShape,
-        weights: DecoderWeights,
-        keys: NDArray[np.float32],
-        values: NDArray[np.float32],
-    ) -> None: ...
-    def forward(
+        model: typing.SupportsInt | typing.SupportsIndex,
+        phase: typing.SupportsInt | typing.SupportsIndex,
+    ) -> numpy.ndarray: ...
+    def cells_at(
+        self, index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]
+    ) -> numpy.ndarray: ...
+    def cheapest(
         self,
-        token_ids: NDArray[np.int32],
-        batch: CpuBatch,
-        logit_rows: NDArray[np.int32],
-        logits: NDArray[np.float32],
+        model: typing.SupportsInt | typing.SupportsIndex,
+        phase: typing.SupportsInt | typing.SupportsIndex,
+        work0: typing.SupportsFloat | typing.SupportsIndex,
+        work1: typing.SupportsFloat | typing.SupportsIndex,
+        deadline_ms: typing.SupportsFloat | typing.SupportsIndex,
+        idle_share: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> tuple[int, int, float, float]: ...
+    def correct(
+        self,
+        model: typing.SupportsInt | typing.SupportsIndex,
+        phase: typing.SupportsInt | typing.SupportsIndex,
+        rung: typing.SupportsInt | typing.SupportsIndex,
+        clock: typing.SupportsInt | typing.SupportsIndex,
+        work0: typing.SupportsFloat | typing.SupportsIndex,
+        work1: typing.SupportsFloat | typing.SupportsIndex,
+        latency_ms: typing.SupportsFloat | typing.SupportsIndex,
+        power_w: typing.SupportsFloat | typing.SupportsIndex | None,
     ) -> None: ...
+    def costs(
+        self,
+        model: typing.SupportsInt | typing.SupportsIndex,
+        phase: typing.SupportsInt | typing.SupportsIndex,
+    ) -> numpy.ndarray: ...
+    def describe(self) -> dict[str, typing.Any]: ...
+    def describe_model(
+        self, model: typing.SupportsInt | typing.SupportsIndex
+    ) -> dict[str, typing.Any]: ...
+    def estimate(
+        self,
+        model: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+        phase: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+        rung: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+        clock: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+        work0: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+        work1: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    ) -> numpy.ndarray: ...
+    def knots(
+        self,
+        model: typing.SupportsInt | typing.SupportsIndex,
+        phase: typing.SupportsInt | typing.SupportsIndex,
+    ) -> tuple[list[float], list[float]]: ...
+    def least_rung(
+        self,
+        model: typing.SupportsInt | typing.SupportsIndex,
+        phase: typing.SupportsInt | typing.SupportsIndex,
+        clock: typing.SupportsInt | typing.SupportsIndex,
+        work0: typing.SupportsFloat | typing.SupportsIndex,
+        work1: typing.SupportsFloat | typing.SupportsIndex,
+        deadline_ms: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> int: ...
+    def publish(self, name: str) -> ProfileTable: ...
+    def unlink(self) -> None: ...
+    @property
+    def clocks_mhz(self) -> numpy.typing.NDArray[numpy.uint32]: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def idle_w(self) -> numpy.typing.NDArray[numpy.float32]: ...
+    @property
+    def models(self) -> int: ...
+    @property
+    def sms(self) -> numpy.typing.NDArray[numpy.uint32]: ...
+    @property
+    def updates(self) -> int: ...
+    @property
+    def writable(self) -> bool: ...
 
-def cpu_isas() -> list[str]:
-    """Instruction sets this machine has kernels for, best first."""
+def build_info() -> dict[str, typing.Any]:
+    """
+    What this module was built with.
+    """
+
+def kv_copy_device(
+    src: typing.SupportsInt | typing.SupportsIndex,
+    dst: typing.SupportsInt | typing.SupportsIndex,
+    runs: typing.SupportsInt | typing.SupportsIndex,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    grid_max: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    The same within one GPU, asynchronous on a stream; all arguments are device addresses.
+    """
+
+def kv_copy_host(
+    src: numpy.typing.NDArray[numpy.uint8],
+    dst: numpy.typing.NDArray[numpy.uint8],
+    runs: typing.Annotated[numpy.typing.ArrayLike, numpy.uint64],
+) -> None:
+    """
+    Copy runs (n, 3) of (src_offset, dst_offset, size) in bytes between two uint8 pools that do not overlap. Raises IndexError naming a descriptor outside its pool.
+    """

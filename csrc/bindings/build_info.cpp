@@ -1,3 +1,5 @@
+#include <pybind11/typing.h>
+
 #include "bindings/module.hpp"
 
 namespace py = pybind11;
@@ -8,7 +10,7 @@ void register_build_info(py::module_& m) {
   m.def(
       "build_info",
       [] {
-        py::dict info;
+        py::typing::Dict<py::str, py::object> info;
         info["version"] = FESTINA_VERSION;
         info["compiler"] = __VERSION__;
         info["cuda"] = static_cast<bool>(FESTINA_HAS_CUDA);

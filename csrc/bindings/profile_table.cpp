@@ -1,5 +1,6 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
+#include <pybind11/typing.h>
 
 #include <algorithm>
 #include <cstring>
@@ -16,6 +17,9 @@ namespace {
 
 template <class T>
 using Keys = py::array_t<T, py::array::c_style | py::array::forcecast>;
+
+using Described = py::typing::Dict<py::str, py::object>;
+using Knots = py::typing::Tuple<py::typing::List<float>, py::typing::List<float>>;
 
 // A column of keys: one value per key, or one value for all.
 template <class T>
@@ -55,10 +59,10 @@ class Column {
   py::ssize_t step_;
 };
 
-py::array_t<Estimate> estimate(const ProfileTable& table, const Keys<std::int32_t>& model,
-                               const Keys<std::int32_t>& phase, const Keys<std::int32_t>& rung,
-                               const Keys<std::int32_t>& clock, const Keys<float>& work0,
-                               const Keys<float>& work1) {
+py::array estimate(const ProfileTable& table, const Keys<std::int32_t>& model,
+                   const Keys<std::int32_t>& phase, const Keys<std::int32_t>& rung,
+                   const Keys<std::int32_t>& clock, const Keys<float>& work0,
+                   const Keys<float>& work1) {
   const ProfileView& view = table.view();
   const Column models("model", model), phases("phase", phase), rungs("rung", rung),
       clocks("clock", clock);
@@ -83,7 +87,7 @@ py::array_t<Estimate> estimate(const ProfileTable& table, const Keys<std::int32_
 py::array_t<Cell> empty_cells(std::vector<py::ssize_t> shape) { return py::array_t<Cell>(shape); }
 
 // numpy does not align to cache lines, so cells go in and out as bytes.
-py::array_t<Cell> cells_at(const ProfileTable& table, const Keys<std::int64_t>& index) {
+py::array cells_at(const ProfileTable& table, const Keys<std::int64_t>& index) {
   const Column<std::int64_t> indices("index", index);
   indices.require_below(static_cast<std::int64_t>(table.view().cells()));
   py::array_t<Cell> out = empty_cells({index.size()});
@@ -112,7 +116,7 @@ std::vector<py::ssize_t> grid_shape(const ProfileView& view, const layout::Grid&
   return {g.work0.count, g.work1.count, view.rungs(), view.clocks()};
 }
 
-py::array_t<Cell> cells(const ProfileTable& table, int model, int phase) {
+py::array cells(const ProfileTable& table, int model, int phase) {
   const layout::Grid& g = grid(table, model, phase);
   py::array_t<Cell> out = empty_cells(grid_shape(table.view(), g));
   auto* bytes = static_cast<std::byte*>(out.request().ptr);
@@ -124,7 +128,7 @@ py::array_t<Cell> cells(const ProfileTable& table, int model, int phase) {
 }
 
 // No copy: the words that the native sweeps read, which change under the array as the writer works.
-py::array_t<Cost> costs(const py::object& self, int model, int phase) {
+py::array costs(const py::object& self, int model, int phase) {
   const auto& table = self.cast<const ProfileTable&>();
   const layout::Grid& g = grid(table, model, phase);
   py::array_t<Cost> out(grid_shape(table.view(), g),
@@ -133,7 +137,7 @@ py::array_t<Cost> costs(const py::object& self, int model, int phase) {
   return out;
 }
 
-py::tuple knots(const ProfileTable& table, int model, int phase) {
+Knots knots(const ProfileTable& table, int model, int phase) {
   const layout::Grid& g = grid(table, model, phase);
   const auto list = [&](const layout::Axis& axis) {
     const auto values = table.view().knots(axis);
@@ -150,8 +154,9 @@ int least_rung(const ProfileTable& table, int model, int phase, int clock, float
                                  deadline_ms);
 }
 
-py::tuple cheapest(const ProfileTable& table, int model, int phase, float work0, float work1,
-                   float deadline_ms, float idle_share) {
+py::typing::Tuple<int, int, float, float> cheapest(const ProfileTable& table, int model, int phase,
+                                                   float work0, float work1, float deadline_ms,
+                                                   float idle_share) {
   grid(table, model, phase);
   const Choice choice = table.view().cheapest(model, static_cast<Phase>(phase), work0, work1,
                                               deadline_ms, idle_share);
@@ -163,14 +168,17 @@ void correct(ProfileTable& table, int model, int phase, int rung, int clock, flo
   table.correct({model, static_cast<Phase>(phase), rung, clock, work0, work1, latency_ms, power_w});
 }
 
-void set_cells(TableSpec& spec, const py::array_t<Cell, py::array::c_style>& cells) {
+void set_cells(TableSpec& spec, const py::array& cells) {
+  if (!cells.dtype().equal(py::dtype::of<Cell>()) || !(cells.flags() & py::array::c_style)) {
+    throw ProfileError("cells", "are of another type", "contiguous CELL records");
+  }
   spec.cells.resize(static_cast<std::size_t>(cells.size()));
-  std::memcpy(spec.cells.data(), cells.request().ptr, spec.cells.size() * sizeof(Cell));
+  std::memcpy(spec.cells.data(), cells.data(), spec.cells.size() * sizeof(Cell));
 }
 
-py::dict describe(const ProfileTable& table) {
+Described describe(const ProfileTable& table) {
   const layout::Header& h = table.view().header();
-  py::dict device;
+  Described device;
   device["device"] = h.device.data();
   device["sms_total"] = h.sms_total;
   device["memory_bytes"] = h.memory_bytes;
@@ -179,10 +187,10 @@ py::dict describe(const ProfileTable& table) {
   return device;
 }
 
-py::dict describe_model(const ProfileTable& table, int index) {
+Described describe_model(const ProfileTable& table, int index) {
   require("model", index, table.view().models());
   const layout::Model& m = table.view().model(index);
-  py::dict model;
+  Described model;
   model["name"] = m.name.data();
   model["weight_bytes"] = m.weight_bytes;
   model["kv_bytes_per_token"] = m.kv_bytes_per_token;

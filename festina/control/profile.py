@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,7 +21,6 @@ from numpy.typing import ArrayLike, NDArray
 from festina import _core
 from festina.control.profile_csv import (
     Cells,
-    Grid,
     ModelInfo,
     ModelProfile,
     read_profile,
@@ -66,8 +65,8 @@ class ProfileTable:
 
     Any number of threads and processes may read while one thread of the writer corrects. Work is
     given per phase: prefill as new tokens and cached tokens, decode as batch and context tokens per
-    sequence. Below the grid the first knot counts, inside it figures are linear between knots, above
-    it latency grows in proportion to the work.
+    sequence. Below the grid the first knot counts, inside it figures are linear between knots,
+    above it latency grows in proportion to the work.
 
     Attributes:
         native: The table as the native decisions take it.
@@ -136,15 +135,9 @@ class ProfileTable:
 
     def _profile(self, head: ModelProfile) -> ModelProfile:
         model = head.info.model
-        return ModelProfile(
-            info=head.info,
-            sms=head.sms,
-            clocks_mhz=head.clocks_mhz,
-            idle_w=head.idle_w,
-            prefill=Grid(head.prefill.tokens, head.prefill.context, self.cells(model, Phase.PREFILL)),
-            decode=Grid(head.decode.tokens, head.decode.context, self.cells(model, Phase.DECODE)),
-            idle_source=head.idle_source,
-        )
+        prefill = replace(head.prefill, cells=self.cells(model, Phase.PREFILL))
+        decode = replace(head.decode, cells=self.cells(model, Phase.DECODE))
+        return replace(head, prefill=prefill, decode=decode)
 
     # --- what it holds --------------------------------------------------------------------------
 
@@ -223,7 +216,13 @@ class ProfileTable:
         return self.native.estimate(model, phase, rung, clock, work0, work1)
 
     def least_sms(
-        self, model: str, phase: Phase, clock_mhz: int, work0: float, work1: float, deadline_ms: float
+        self,
+        model: str,
+        phase: Phase,
+        clock_mhz: int,
+        work0: float,
+        work1: float,
+        deadline_ms: float,
     ) -> int | None:
         """The fewest SMs that meet the deadline at this clock; None where no rung does."""
         clock = self._clock(clock_mhz)
@@ -284,7 +283,9 @@ class ProfileTable:
             UnknownModelError: The table has no such model.
         """
         if point.sms not in self.sms:
-            raise ProfileError(f"{point.sms} is no rung", field="sms", expected=f"one of {self.sms}")
+            raise ProfileError(
+                f"{point.sms} is no rung", field="sms", expected=f"one of {self.sms}"
+            )
         rung = self.sms.index(point.sms)
         clock = self._clock(point.clock_mhz)
         self.native.correct(

@@ -1,19 +1,18 @@
 """Profile files: `profiles/<device kind>/<model>.csv`, one model on one kind of device.
 
-First come lines `# key: value` (the fields of `ModelInfo`), then a header, then one row per cell:
-
-    phase,sms,clock_mhz,tokens,context,latency_ms,power_w,flops_per_s,bytes_per_s,spread,samples,source
-
-Rows are ordered by phase (prefill, decode, idle), then ascending by SMs, clock, tokens and context.
-Prefill: tokens = new tokens, context = cached tokens. Decode: tokens = batch, context = context tokens
-per sequence. Each is a full grid over its own axes; both share SMs and clocks. `power_w` is dynamic,
-above idle. Idle rows give the power of a device that holds a context, per clock; all else in them is 0.
+First come lines `# key: value` (the fields of `ModelInfo`), then the names of `COLUMNS`, then one
+row per cell. Rows are ordered by phase (prefill, decode, idle), then ascending by SMs, clock,
+tokens and context. Prefill: tokens = new tokens, context = cached tokens. Decode: tokens = batch,
+context = context tokens per sequence. Each is a full grid over its own work axes; both share SMs
+and clocks. `power_w` is dynamic, above idle; `spread` is the relative standard error of the
+latency. Idle rows give the power of a device that holds a context, per clock; the rest of them is 0.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, TypeAlias, cast
 
@@ -214,7 +213,9 @@ def _read_row(path: Path, number: int, line: str) -> tuple[str, _Row]:
     if phase not in PHASES:
         raise _error(path, number, "phase", f"{phase!r} is unknown", " or ".join(PHASES))
     if named["source"] not in SOURCES:
-        raise _error(path, number, "source", f"{named['source']!r} is unknown", " or ".join(SOURCES))
+        raise _error(
+            path, number, "source", f"{named['source']!r} is unknown", " or ".join(SOURCES)
+        )
     idle = phase == "idle"
     lowest = {"sms": 0 if idle else 1, "tokens": 0 if idle else 1}
     whole = {
@@ -256,16 +257,12 @@ def _check_order(path: Path, before: _Row, row: _Row) -> None:
         raise _error(path, row.line, "row", f"repeats line {before.line}", "each cell once")
     if row.key < before.key:
         name = next(
-            name
-            for name, a, b in zip(COLUMNS[1:5], before.key, row.key, strict=True)
-            if b < a
+            name for name, a, b in zip(COLUMNS[1:5], before.key, row.key, strict=True) if b < a
         )
         raise _error(path, row.line, name, "is less than in the row before", "ascending rows")
 
 
-def _assemble(
-    path: Path, end: int, info: ModelInfo, rows: dict[str, list[_Row]]
-) -> ModelProfile:
+def _assemble(path: Path, end: int, info: ModelInfo, rows: dict[str, list[_Row]]) -> ModelProfile:
     for phase in PHASES:
         if not rows[phase]:
             raise _error(path, end, "phase", f"there is no row of {phase}", "rows of each phase")
@@ -309,7 +306,9 @@ def _grid(
         if row is None or row.key != key:
             place = ", ".join(f"{n} {v}" for n, v in zip(COLUMNS[1:5], key, strict=True))
             line = end if row is None else row.line
-            raise _error(path, line, "row", f"the grid lacks the row before: {place}", "a full grid")
+            raise _error(
+                path, line, "row", f"the grid lacks the row before: {place}", "a full grid"
+            )
     if (row := next(found, None)) is not None:
         raise _error(path, row.line, "sms", "is in no other phase", f"one of {sms}")
     shape = (len(sms), len(clocks), len(tokens), len(context))
@@ -341,11 +340,9 @@ def write_profile(path: Path, profile: ModelProfile) -> None:
     ]
     rows = [",".join(COLUMNS)]
     for phase, grid in (("prefill", profile.prefill), ("decode", profile.decode)):
-        cells = grid.cells.transpose(2, 3, 0, 1)
-        for place in np.ndindex(cells.shape):
-            s, c, t, k = place
-            key = (profile.sms[s], profile.clocks_mhz[c], grid.tokens[t], grid.context[k])
-            rows.append(_format_row(phase, key, cells[place]))
+        keys = product(profile.sms, profile.clocks_mhz, grid.tokens, grid.context)
+        cells = cast("list[tuple[float, ...]]", grid.cells.transpose(2, 3, 0, 1).ravel().tolist())
+        rows += [_format_row(phase, *row) for row in zip(keys, cells, strict=True)]
     rows += [
         f"idle,0,{clock},0,0,0,{power_w!r},0,0,0,0,{profile.idle_source}"
         for clock, power_w in zip(profile.clocks_mhz, profile.idle_w, strict=True)
@@ -354,9 +351,7 @@ def write_profile(path: Path, profile: ModelProfile) -> None:
     path.write_text("\n".join([*head, *rows, ""]), "utf-8")
 
 
-def _format_row(phase: str, key: tuple[int, int, int, int], cell: np.void) -> str:
-    figures = [repr(float(cell[name])) for name in COLUMNS[5:9]]
-    spread = str(cell["spread"])
-    source = SOURCES[cell["source"]]
-    return ",".join([phase, *map(str, key), *figures, spread, str(cell["samples"]), source])
-
+def _format_row(phase: str, key: tuple[int, int, int, int], cell: tuple[float, ...]) -> str:
+    latency_ms, power_w, flops_per_s, bytes_per_s, spread, _, _, samples, source = cell[:9]
+    figures = (latency_ms, power_w, flops_per_s, bytes_per_s, np.float32(spread))
+    return ",".join([phase, *map(str, (*key, *figures, samples)), SOURCES[int(source)]])
