@@ -5,7 +5,7 @@ row per cell. Rows are ordered by phase (prefill, decode, idle), then ascending 
 tokens and context. Prefill: tokens = new tokens, context = cached tokens. Decode: tokens = batch,
 context = context tokens per sequence. Each is a full grid over its own work axes; both share SMs
 and clocks. `power_w` is dynamic, above idle; `spread` is the relative standard error of the
-latency. Idle rows give the power of a device that holds a context, per clock; the rest of them is 0.
+latency. Idle rows give the power of a device that holds a context, per clock, and 0 elsewhere.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from festina.errors import ProfileError
+from festina.types import Provenance
 
 FORMAT = 1
 COLUMNS = (
@@ -80,6 +81,7 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         wake_ms: From parked to ready.
         parked_w: Power of the device without a context.
         power_cap_w: Power limit of the device; infinite where there is none.
+        power_source: How the power of all rows came about; cells say it of their latency.
         made_by: The command that made the file.
         date: When.
     """
@@ -96,6 +98,7 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     wake_ms: Millis
     parked_w: Watts
     power_cap_w: Watts = math.inf
+    power_source: Provenance = Provenance.MODELLED
     made_by: str = ""
     date: str = ""
 
@@ -306,9 +309,7 @@ def _grid(
         if row is None or row.key != key:
             place = ", ".join(f"{n} {v}" for n, v in zip(COLUMNS[1:5], key, strict=True))
             line = end if row is None else row.line
-            raise _error(
-                path, line, "row", f"the grid lacks the row before: {place}", "a full grid"
-            )
+            raise _error(path, line, "row", f"the grid lacks {place} here", "a full grid")
     if (row := next(found, None)) is not None:
         raise _error(path, row.line, "sms", "is in no other phase", f"one of {sms}")
     shape = (len(sms), len(clocks), len(tokens), len(context))
