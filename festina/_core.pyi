@@ -11,15 +11,129 @@ import numpy
 import numpy.typing
 
 __all__: list[str] = [
+    "CpuBatch",
+    "CpuDecoder",
+    "CpuKernels",
+    "CpuWeight",
     "CudaDriver",
     "CudaDriverError",
     "ModelSpec",
     "ProfileTable",
     "TableSpec",
     "build_info",
+    "cpu_isas",
     "kv_copy_device",
     "kv_copy_host",
 ]
+
+class CpuWeight:
+    """
+    A weight matrix as stored in a GGUF file: uint8 (rows · row bytes,) or any shape of that size; kept alive, not copied.
+    """
+    def __init__(
+        self,
+        data: numpy.ndarray,
+        quantisation: typing.SupportsInt | typing.SupportsIndex,
+        rows: typing.SupportsInt | typing.SupportsIndex,
+        columns: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    @property
+    def columns(self) -> int: ...
+    @property
+    def data(self) -> typing.Any: ...
+    @property
+    def quantisation(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+
+class CpuBatch:
+    """
+    Where the tokens of a flat batch belong: int32 positions (t,), sequences (t,) an index per token, blocks (b,) the block tables of all sequences one after the other, block_offsets (s+1,) where each begins. Kept alive, not copied.
+    """
+    def __init__(
+        self,
+        positions: numpy.ndarray,
+        sequences: numpy.ndarray,
+        blocks: numpy.ndarray,
+        block_offsets: numpy.ndarray,
+    ) -> None: ...
+    @property
+    def block_offsets(self) -> numpy.ndarray: ...
+    @property
+    def blocks(self) -> numpy.ndarray: ...
+    @property
+    def positions(self) -> numpy.ndarray: ...
+    @property
+    def sequences(self) -> numpy.ndarray: ...
+
+class CpuKernels:
+    """
+    Kernels of one instruction set; "" is the best. Arrays are C-contiguous float32 or int32. One thread at a time; the GIL is released. See festina.engine.cpu.kernel_types for the contract.
+    """
+    def __init__(self, isa: str = "") -> None: ...
+    def add(self, x: numpy.ndarray, y: numpy.ndarray) -> None: ...
+    def argmax(self, x: numpy.ndarray, out: numpy.ndarray) -> None: ...
+    def attention(
+        self,
+        q: numpy.ndarray,
+        batch: CpuBatch,
+        keys: numpy.ndarray,
+        values: numpy.ndarray,
+        scale: typing.SupportsFloat | typing.SupportsIndex,
+        window: typing.SupportsInt | typing.SupportsIndex,
+        out: numpy.ndarray,
+    ) -> None: ...
+    def embed(
+        self,
+        weight: CpuWeight,
+        rows: numpy.ndarray,
+        scale: typing.SupportsFloat | typing.SupportsIndex,
+        out: numpy.ndarray,
+    ) -> None: ...
+    def gate(self, gate: numpy.ndarray, up: numpy.ndarray, activation: str) -> None: ...
+    def matmul(
+        self, x: numpy.ndarray, weight: CpuWeight, out: numpy.ndarray, accumulate: bool = False
+    ) -> None: ...
+    def rms_norm(
+        self,
+        x: numpy.ndarray,
+        gain: numpy.ndarray,
+        eps: typing.SupportsFloat | typing.SupportsIndex,
+        out: numpy.ndarray,
+    ) -> None: ...
+    def rope(
+        self, x: numpy.ndarray, cosines: numpy.ndarray, sines: numpy.ndarray, style: str
+    ) -> None: ...
+    def store_kv(
+        self,
+        k: numpy.ndarray,
+        v: numpy.ndarray,
+        batch: CpuBatch,
+        keys: numpy.ndarray,
+        values: numpy.ndarray,
+    ) -> None: ...
+    @property
+    def isa(self) -> str: ...
+
+class CpuDecoder:
+    """
+    All layers of a Llama-class decoder in one call without the GIL. See festina.engine.cpu.kernel_types for the contract.
+    """
+    def __init__(
+        self,
+        isa: str,
+        shape: typing.Any,
+        weights: typing.Any,
+        keys: numpy.ndarray,
+        values: numpy.ndarray,
+    ) -> None: ...
+    def forward(
+        self,
+        token_ids: numpy.ndarray,
+        batch: CpuBatch,
+        logit_rows: numpy.ndarray,
+        logits: numpy.ndarray,
+    ) -> None: ...
 
 class CudaDriverError(Exception):
     pass
@@ -245,6 +359,11 @@ class ProfileTable:
 def build_info() -> dict[str, typing.Any]:
     """
     What this module was built with.
+    """
+
+def cpu_isas() -> list[str]:
+    """
+    Instruction sets this machine has kernels for, best first.
     """
 
 def kv_copy_device(
