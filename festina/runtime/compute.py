@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -26,7 +27,7 @@ class ComputeThread(Generic[Tag]):
 
     @property
     def wake_fd(self) -> int:
-        """Readable while `collect` has something to give."""
+        """Readable when `collect` has something to give, and sometimes once when it has not."""
         return self._wake_fd
 
     def submit(self, tag: Tag, job: Callable[[], object]) -> None:
@@ -40,9 +41,8 @@ class ComputeThread(Generic[Tag]):
 
     def collect(self) -> list[tuple[Tag, Future[object]]]:
         """Jobs that have ended since the last call, in order."""
-        if not self._done:
-            return []
-        os.eventfd_read(self._wake_fd)
+        with suppress(BlockingIOError):  # an outcome may be here before its wake-up, or after it
+            os.eventfd_read(self._wake_fd)
         ended = []
         while self._done:
             ended.append(self._done.popleft())
