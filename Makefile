@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup build demo test lint format
+.PHONY: help setup build demo test lint format cpp-test sanitize sanitize-cpp stubs
 .DEFAULT_GOAL := help
 
 help:
@@ -23,13 +23,33 @@ $(VENV)/.installed: pyproject.toml CMakeLists.txt $(shell find csrc cmake -type 
 demo: setup
 	$(BIN)/festina demo
 
-test: setup lint
+test: setup lint cpp-test
 	$(BIN)/pytest
 
 lint: setup
-	$(BIN)/ruff check festina tests bench
-	$(BIN)/ruff format --check festina tests bench
+	$(BIN)/ruff check festina tests bench tools
+	$(BIN)/ruff format --check festina tests bench tools
 	$(BIN)/mypy
+
+# The C++ tests, plain.
+cpp-test: setup
+	$(BIN)/cmake -S . -B build/cpp -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -DFESTINA_PYTHON=OFF -DFESTINA_CUDA=OFF -DFESTINA_CPP_TESTS=ON -DFESTINA_WERROR=ON
+	$(BIN)/cmake --build build/cpp --parallel 2
+	$(BIN)/ctest --test-dir build/cpp --output-on-failure
+
+# All native code under ASan + UBSan, then under TSan: the C++ tests, then Python's tests of it.
+sanitize: sanitize-cpp
+	VENV=$(VENV) tools/sanitize.sh address python
+	VENV=$(VENV) tools/sanitize.sh thread python
+
+sanitize-cpp: setup
+	VENV=$(VENV) tools/sanitize.sh address cpp
+	VENV=$(VENV) tools/sanitize.sh thread cpp
+
+# festina/_core.pyi, after a change of csrc/bindings.
+stubs: setup
+	$(BIN)/python tools/stubs.py
 
 format: setup
 	$(BIN)/ruff format festina tests bench

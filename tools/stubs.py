@@ -30,4 +30,5 @@ def _run(module: str, *arguments: str | Path, text: str = "") -> str:
 
 
 if __name__ == "__main__":
-    STUB.write_text(generate(), "utf-8")
+    out = Path(sys.argv[1]) if len(sys.argv) > 1 else STUB
+    out.write_text(generate(), "utf-8")
