@@ -1,10 +1,11 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from festina.engine.blocks import BlockManager
 
 
+@settings(deadline=None)
 @given(
     total=st.integers(1, 40),
     steps=st.lists(st.tuples(st.booleans(), st.integers(0, 45)), max_size=60),
