@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup build demo test lint format cpp-test sanitize sanitize-cpp stubs
+.PHONY: help setup build demo test fuzz lint format cpp-test sanitize sanitize-cpp stubs
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,11 @@ demo: setup
 
 test: setup lint cpp-test
 	$(BIN)/pytest
+
+# Many more hostile frames and faulty networks than `make test` tries
+fuzz: setup
+	FESTINA_FUZZ_EXAMPLES=100000 FESTINA_NETWORK_SEEDS=2000 $(BIN)/pytest --timeout 0 \
+	  tests/unit/test_messages_fuzz.py tests/simulation/test_network.py
 
 lint: setup
 	$(BIN)/ruff check festina tests bench tools

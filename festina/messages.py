@@ -355,6 +355,8 @@ AnyMessage = (
 _VERSION_BYTE = bytes([PROTOCOL_VERSION])
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""All that msgspec raises for bytes it cannot take; the last two are no `DecodeError`."""
 _raw_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _PLACE = re.compile(r"`\$\[(\d+)\]")
 _FIELDS = {cls.__name__: cls.__struct_fields__ for cls in get_args(AnyMessage)}
@@ -402,7 +404,7 @@ def decode(frame: bytes | memoryview) -> AnyMessage:
     body = memoryview(frame)[1:]
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise ProtocolError(
             f"not a festina message: {error}", field=_wrong_field(body, str(error))
         ) from error
@@ -415,7 +417,7 @@ def _wrong_field(body: memoryview, complaint: str) -> str:
         return "frame"
     try:
         tag = msgspec.msgpack.decode(_raw_decoder.decode(body)[0], type=str)
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         return "frame"
     names = _FIELDS.get(tag, ())
     index = int(place[1]) - 1

@@ -126,6 +126,10 @@ def _check(generate: Generate) -> None:
         decode(encode(generate))
     except FrameTooLargeError:
         raise
+    except (TypeError, OverflowError, UnicodeEncodeError) as error:
+        raise BadRequestError(
+            f"cannot be sent: {error}", field="request", expected="plain values and valid Unicode"
+        ) from error
     except ProtocolError as error:
         field = "prompt" if error.field == "text" else error.field
         raise BadRequestError(error.message, field=field) from error

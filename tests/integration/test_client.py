@@ -39,7 +39,7 @@ from festina.messages import (
 )
 from festina.runtime.protocol.client import ClientLimits
 from festina.runtime.transport import Link, wait
-from festina.types import FinishReason, Provenance, Usage
+from festina.types import FinishReason, Provenance, Sampling, Usage
 
 LINK = LinkConfig(heartbeat_s=0.1, missed_max=5, linger_ms=50)
 LIMITS = ClientLimits(requests_max=64, answer_timeout_s=1.0, resend_s=0.3, probe_s=0.5)
@@ -201,6 +201,8 @@ def test_an_agent_beyond_this_machine_is_not_connected_to(client: festina.Client
         ({"prompt": "a", "pace": 2.0}, "pace"),
         ({"prompt": "a", "request_id": "x" * 65}, "request_id"),
         ({"prompt": 7}, "prompt"),
+        ({"prompt": "\ud800"}, "request"),
+        ({"prompt": "a", "sampling": Sampling(seed=2**70)}, "request"),
         ({"token_ids": ["a"]}, "token_ids"),
     ],
 )

@@ -18,7 +18,9 @@ def test_another_version_is_named():
         messages.decode(frame)
 
 
-@pytest.mark.parametrize("frame", [b"", b"\x01", b"\x01\xc1", b"\x01\x91\xa4Nope"])
+@pytest.mark.parametrize(
+    "frame", [b"", b"\x01", b"\x01\xc1", b"\x01\x91\xa4Nope", b"\x01\x91\xa4Lo\x80d"]
+)
 def test_a_malformed_frame_is_a_typed_error(frame: bytes):
     with pytest.raises(ProtocolError):
         messages.decode(frame)
