@@ -99,21 +99,23 @@ def _task(lane: Lane, rules: LocalRules, point: OperatingPoint, now: float) -> _
     decodes = sorted(
         lane.decodes(), key=lambda seq: (not seq.outgrown, seq.due_at(rules.margin), seq.number)
     )
-    queue = _admissible(lane, rules, now)
+    queue, held_back = _admissible(lane, rules, now)
     if not decodes and not queue:
         return None
     groups = [
-        _group(lane, decodes[start : start + rules.batch_max], rules, point)
+        _group(lane, decodes[start : start + rules.batch_max], rules, point, paced=not held_back)
         for start in range(0, len(decodes), rules.batch_max)
     ]
     return _Task(lane, tuple(decodes[: rules.batch_max]), groups, queue)
 
 
 def _group(
-    lane: Lane, decodes: Items[Sequence], rules: LocalRules, point: OperatingPoint
+    lane: Lane, decodes: Items[Sequence], rules: LocalRules, point: OperatingPoint, *, paced: bool
 ) -> DecodeGroup:
     due_at = min(seq.due_at(rules.margin) for seq in decodes)
-    paced_at = min(seq.paced_at(rules.margin) for seq in decodes) if rules.pacing else -INFINITY
+    paced_at = -INFINITY
+    if rules.pacing and paced:
+        paced_at = min(seq.paced_at(rules.margin) for seq in decodes)
     return DecodeGroup(lane.model, due_at, paced_at, predict_s(lane, decodes, (), point) * 1e3)
 
 
@@ -123,25 +125,30 @@ def _deadline(seq: Sequence, rules: LocalRules, now: float) -> float:
     return rolled_deadline(start, seq.due_at(rules.margin) - start, now)
 
 
-def _admissible(lane: Lane, rules: LocalRules, now: float) -> list[Sequence]:
+def _admissible(lane: Lane, rules: LocalRules, now: float) -> tuple[list[Sequence], bool]:
     """Prompts in order of deadline for which memory is there or was set aside.
 
     One that does not fit is passed over, unless it is late: then nobody else is let in before it.
+
+    Returns:
+        The prompts, and whether some are held back: then those that decode should not take their
+        time, for they hold the memory that others wait for.
     """
     queue: list[Sequence] = []
     admitted, uncommitted = len(lane.running), lane.uncommitted_blocks()
-    closed = False
+    held_back = closed = False
     for seq in sorted(lane.prefills(), key=lambda seq: (_deadline(seq, rules, now), seq.number)):
         if not seq.blocks:
             needed = lane.blocks_for(seq.expected_tokens)
             fits = needed <= uncommitted or admitted == 0
             closed = closed or (not fits and seq.due_at(rules.margin) < now)
             if closed or not fits:
+                held_back = True
                 continue
             uncommitted -= needed
             admitted += 1
         queue.append(seq)
-    return queue
+    return queue, held_back
 
 
 def _release_decodes(tasks: Items[_Task], shared: bool) -> None:
