@@ -84,6 +84,7 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         power_source: How the power of all rows came about; cells say it of their latency.
         made_by: The command that made the file.
         date: When.
+        machine: Processor that was measured.
     """
 
     format: Amount = FORMAT
@@ -101,6 +102,7 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     power_source: Provenance = Provenance.MODELLED
     made_by: str = ""
     date: str = ""
+    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

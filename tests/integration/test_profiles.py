@@ -8,9 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from festina.cli.main import app
+from festina.control.profile import ProfileTable
 from festina.device import physics
 from festina.device.modelled_profile import ProfileAxes, modelled_head, modelled_rows
 from festina.device.profile_file import COLUMNS, format_profile
+from festina.types import Phase
 
 PROFILES = Path(__file__).parents[2] / "profiles"
 MODELLED = sorted(
@@ -82,45 +84,34 @@ def test_writing_twice_gives_the_same_text():
 
 
 @pytest.mark.parametrize("kind", ["h100", "h200", "a100"])
-@pytest.mark.parametrize("phase", ["prefill", "decode"])
-def test_between_knots_the_profile_is_within_1_percent_of_physics(kind, phase):
+@pytest.mark.parametrize("phase", Phase)
+def test_the_loaded_profile_is_within_1_percent_of_physics_between_its_knots(kind, phase):
     gpu, model, axes = physics.gpu_named(kind), physics.model_named("llama-8b"), ProfileAxes()
-    if phase == "prefill":
+    if phase is Phase.PREFILL:
         make_work, knots = physics.prefill_work, (axes.prefill_tokens, axes.prefill_cached)
     else:
         make_work, knots = physics.decode_work, (axes.decode_batches, axes.decode_contexts)
+    table = ProfileTable.load(PROFILES / gpu.kind)
     rng = np.random.default_rng(7)
-    work0, work1 = (np.geomspace(max(k[0], 1), k[-1], 400).round() for k in knots)
+    work0, work1 = (np.geomspace(max(k[0], 1), k[-1], 2000).round() for k in knots)
     rng.shuffle(work1)
-    latency_errors, power_errors = [], []
-    for sms in gpu.sms_ladder[::2]:
-        for clock in gpu.clocks_mhz[::3]:
-            grid = physics.run(
-                gpu, make_work(model, *np.meshgrid(*knots, indexing="ij")), sms, clock
-            )
-            truth = physics.run(gpu, make_work(model, work0, work1), sms, clock)
-            latency = interpolate(knots, grid.latency_ms, work0, work1)
-            power = interpolate(knots, grid.dynamic_w, work0, work1)
-            latency_errors.append(np.abs(latency / truth.latency_ms - 1.0))
-            power_errors.append(np.abs(power / truth.dynamic_w - 1.0))
-    for errors in (np.concatenate(latency_errors), np.concatenate(power_errors)):
+    rung = rng.integers(0, len(table.sms), len(work0))
+    clock = rng.integers(0, len(table.clocks_mhz), len(work0))
+    sms, clock_mhz = np.array(table.sms)[rung], np.array(table.clocks_mhz)[clock]
+    truth = physics.run(gpu, make_work(model, work0, work1), sms, clock_mhz)
+    found = table.lookup(table.index("llama-8b"), phase, rung, clock, work0, work1)
+    for errors in (
+        np.abs(found["latency_ms"] / truth.latency_ms - 1.0),
+        np.abs(found["power_w"] / truth.dynamic_w - 1.0),
+    ):
         assert np.median(errors) < 0.01
         assert np.quantile(errors, 0.9) < 0.06
 
 
-def interpolate(knots, values, work0, work1):
-    """Bilinear between knots, as the profile table does."""
-    (i, f), (j, g) = (
-        locate(np.array(k, float), w) for k, w in zip(knots, (work0, work1), strict=True)
-    )
-    return (
-        values[i, j] * (1 - f) * (1 - g)
-        + values[i, j + 1] * (1 - f) * g
-        + values[i + 1, j] * f * (1 - g)
-        + values[i + 1, j + 1] * f * g
-    )
-
-
-def locate(knots, work):
-    index = np.clip(np.searchsorted(knots, work, side="right") - 1, 0, len(knots) - 2)
-    return index, (work - knots[index]) / (knots[index + 1] - knots[index])
+def test_idle_power_in_the_table_is_that_of_physics():
+    gpu = physics.gpu_named("h100")
+    table = ProfileTable.load(PROFILES / gpu.kind)
+    for clock in gpu.clocks_mhz:
+        assert table.idle_w(clock) == pytest.approx(float(physics.idle_w(gpu, clock)), rel=1e-5)
+    assert table.sms == gpu.sms_ladder
+    assert table.clocks_mhz == gpu.clocks_mhz
