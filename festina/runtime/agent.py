@@ -66,7 +66,7 @@ def run(
         DeviceError: The device is absent.
     """
     now = time.monotonic()
-    device, engine, step_time = agent_device.build(gpu, now)
+    device, engine, step_time = agent_device.build(gpu, config, now)
     try:
         with (
             zmq.Context() as context,
