@@ -7,14 +7,21 @@ from pathlib import Path
 
 import msgspec
 
+from festina.cli.models import cache_dir, cached
 from festina.cli.options import ConfigFile, Json, SetFlags, settings
+from festina.control.profile import shipped_profiles
 from festina.environment import CudaFacts, Environment, describe
 
 
 def command(config: ConfigFile = None, sets: SetFlags = None, json: Json = False) -> None:
     """Show what is installed, what was built, and what this machine has."""
-    settings(config, sets)
-    environment = describe((), (), Path())
+    found = settings(config, sets).config
+    folder = Path(found.profiles) if found.profiles else shipped_profiles()
+    profiles = tuple(
+        str(path.relative_to(folder).with_suffix("")) for path in sorted(folder.rglob("*.csv"))
+    )
+    models_dir = cache_dir(found)
+    environment = describe(profiles, cached(models_dir), models_dir)
     if json:
         print(msgspec.json.format(msgspec.json.encode(environment)).decode())
         return

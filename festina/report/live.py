@@ -7,8 +7,8 @@ from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from festina.workload.driver import Transcript
@@ -66,19 +66,16 @@ class LiveRun:
         if transcript.ended_s is not None:
             self._progress.advance(self._task)
             if key in self._shown and not self._console.is_terminal:
-                self._console.print(self._text_table([key]))
+                self._console.print(self._texts_of([key]))
         self._progress.update(self._task, tokens=sum(self._tokens.values()))
 
     def _render(self) -> Group:
-        return Group(self._text_table(list(self._texts)), self._progress)
+        return Group(self._texts_of(list(self._texts)), self._progress)
 
-    def _text_table(self, keys: list[int]) -> Table:
-        table = Table.grid(padding=(0, 1), expand=True)
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(ratio=1)
+    def _texts_of(self, keys: list[int]) -> Group:
+        lines = []
         for key in keys:
-            transcript = self._texts[key]
-            output = transcript.text.replace("\n", " ")
+            output = self._texts[key].text.replace("\n", " ").strip()
             cut = "…" + output[-TEXT_SHOWN:] if len(output) > TEXT_SHOWN else output
-            table.add_row(self._shown[key], Text(cut))
-        return table
+            lines += [Text(self._shown[key], style="bold"), Padding(Text(cut), (0, 0, 0, 2))]
+        return Group(*lines)

@@ -12,40 +12,44 @@ from festina.types import ModelState, ModelSummary
 from festina.workload.driver import Integrity
 
 NONE = "-"
+COLUMNS_MAX = 4
+"""Deployments that fit side by side on a narrow terminal."""
 
 
-def stats_table(stats: Sequence[DeploymentStats], title: str = "") -> Table:
-    """One row per deployment: latencies against objectives, attainment, speed and joules."""
-    table = Table(title=title or None, title_justify="left")
-    table.add_column("deployment")
-    for heading in (
-        "requests",
-        "TTFT p50 / p99",
-        "objective",
-        "TBT p50 / p99",
-        "objective",
-        "attainment",
-        "tokens/s",
-        "joules",
-        "J/token",
-        "preempted",
-    ):
-        table.add_column(heading, justify="right")
+def stats_table(stats: Sequence[DeploymentStats]) -> Table:
+    """Latencies against objectives, attainment, speed and joules; a column for each deployment.
+
+    More than `COLUMNS_MAX` deployments get a row each instead.
+    """
+    cells = [_stats_cells(one) for one in stats]
+    if len(stats) > COLUMNS_MAX:
+        table = Table("deployment", *cells[0])
+        for one, values in zip(stats, cells, strict=True):
+            table.add_row(one.model, *values.values())
+        return table
+    table = Table("")
     for one in stats:
-        slo = one.slo or {}
-        table.add_row(
-            one.model,
-            f"{one.completed}/{one.submitted}",
-            _spread(one.ttft),
-            _objective(slo.get("ttft_ms")),
-            _spread(one.tbt),
-            _objective(slo.get("tbt_ms")),
-            f"{one.attainment:.1%}",
-            f"{one.output_tokens_per_s:.1f}",
-            *_joules(one),
-            str(one.preemptions),
-        )
+        table.add_column(one.model, justify="right")
+    for heading in cells[0]:
+        table.add_row(heading, *(values[heading] for values in cells))
     return table
+
+
+def _stats_cells(one: DeploymentStats) -> dict[str, str]:
+    slo = one.slo or {}
+    joules, joules_per_token = _joules(one)
+    return {
+        "completed / submitted": f"{one.completed} / {one.submitted}",
+        "TTFT p50 / p99": _spread(one.ttft),
+        "TTFT objective": _objective(slo.get("ttft_ms")),
+        "TBT p50 / p99": _spread(one.tbt),
+        "TBT objective": _objective(slo.get("tbt_ms")),
+        "attainment": f"{one.attainment:.1%}",
+        "output tokens/s": f"{one.output_tokens_per_s:.1f}",
+        "joules": joules,
+        "joules per token": joules_per_token,
+        "preemptions": str(one.preemptions),
+    }
 
 
 def errors_lines(stats: Sequence[DeploymentStats]) -> list[str]:

@@ -39,15 +39,28 @@ def outcome(model, source):
 def test_joules_bear_their_provenance_and_objectives_stand_beside_latencies():
     stats = summarise([outcome("chat", "modelled"), outcome("chat", "measured")], 2.0)
     text = text_of(stats_table(stats))
-    for part in ("6.0 modelled", "6.0 measured", "1.50 s / 1.50 s", "≤ 3.00 s", "≤ 400 ms", "2/2"):
+    for part in (
+        "6.0 modelled",
+        "6.0 measured",
+        "1.50 s / 1.50 s",
+        "≤ 3.00 s",
+        "≤ 400 ms",
+        "2 / 2",
+    ):
         assert part in text
     assert "100.0%" in text
     assert "3.0" in text
 
 
+def test_many_deployments_get_a_row_each():
+    stats = summarise([outcome(f"m{number}", "modelled") for number in range(5)], 2.0)
+    lines = text_of(stats_table(stats)).splitlines()
+    assert any(line.startswith("│ m4 ") and "≤ 400 ms" in line for line in lines)
+
+
 def test_a_deployment_without_answers_still_has_a_row_and_its_errors():
     stats = summarise([Outcome("chat", SLO, 0.0, (), None, "overloaded")], 1.0)
-    assert "0/1" in text_of(stats_table(stats))
+    assert "0 / 1" in text_of(stats_table(stats))
     assert errors_lines(stats) == ["chat: 1 x overloaded"]
 
 
