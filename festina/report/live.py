@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -73,7 +73,7 @@ class LiveRun:
         return Group(self._texts_of(list(self._texts)), self._progress)
 
     def _texts_of(self, keys: list[int]) -> Group:
-        lines = []
+        lines: list[RenderableType] = []
         for key in keys:
             output = self._texts[key].text.replace("\n", " ").strip()
             cut = "…" + output[-TEXT_SHOWN:] if len(output) > TEXT_SHOWN else output
