@@ -1,7 +1,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
-#include <cstring>
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -114,6 +114,16 @@ class CpuKernels {
     kernels_.argmax(in.data, in.shape[0], in.shape[1], to.data);
   }
 
+  [[nodiscard]] double peak_gflops() const {
+    constexpr std::size_t kRounds = 400'000;
+    float sink = 0;
+    const py::gil_scoped_release released;
+    const auto start = std::chrono::steady_clock::now();
+    kernels_.probe(kRounds, &sink);
+    const std::chrono::duration<double, std::nano> taken = std::chrono::steady_clock::now() - start;
+    return static_cast<double>(kRounds * kernels_.probe_flops) / taken.count();
+  }
+
  private:
   float* reserve(std::size_t floats) {
     if (scratch_.size() < floats) scratch_.resize(floats);
@@ -185,6 +195,8 @@ void register_cpu_kernels(py::module_& m) {
            py::arg("keys"), py::arg("values"))
       .def("attention", &CpuKernels::attention, py::arg("q"), py::arg("batch"), py::arg("keys"),
            py::arg("values"), py::arg("scale"), py::arg("window"), py::arg("out"))
+      .def("peak_gflops", &CpuKernels::peak_gflops,
+           "Measures for some milliseconds what multiplying and adding can reach here.")
       .def("argmax", &CpuKernels::argmax, py::arg("x"), py::arg("out"));
 }
 

@@ -12,6 +12,21 @@ inline constexpr int kGroupValues = 32;
 inline constexpr int kGroupVectors = kGroupValues / kLanes;
 using Group = VecF[kGroupVectors];
 
+/// The two half-precision values at `from`.
+struct HalfPair {
+  VecF first, second;
+  FESTINA_INLINE explicit HalfPair(const std::uint8_t* from) {
+#if defined(__F16C__)
+    const auto pair = bits_as<Vec4>(_mm_cvtph_ps(_mm_cvtsi32_si128(load_as<std::int32_t>(from))));
+    first = splat(pair[0]);
+    second = splat(pair[1]);
+#else
+    first = splat(half_at(from));
+    second = splat(half_at(from + 2));
+#endif
+  }
+};
+
 /// Sixteen bytes hold 32 nibbles: the low ones are values 0-15, the high ones values 16-31.
 template <class F>
 FESTINA_INLINE void for_nibbles(const std::uint8_t* packed, F&& put) {
@@ -43,7 +58,8 @@ struct Q4_0 {
 struct Q4_1 {
   static constexpr int kGroups = 1, kBytes = 20;
   static FESTINA_INLINE void decode(const std::uint8_t* block, int, Group& w) {
-    const VecF d = splat(half_at(block)), m = splat(half_at(block + 2));
+    const HalfPair scale(block);
+    const VecF d = scale.first, m = scale.second;
 #if FESTINA_LANES == 16
     // All 16 values a nibble can mean, then one permutation per 16 weights.
     const VecF table = madd(to_float(iota()), d, m);

@@ -4,5 +4,5 @@
 namespace festina::cpu {
 extern const Kernels FESTINA_KERNELS;
 const Kernels FESTINA_KERNELS{FESTINA_ISA_NAME, matmul, embed, rms_norm, rope, gate, add, store_kv,
-                              attention, argmax};
+                              attention, probe, std::size_t{2} * kTileRows * kTileX * kLanes, argmax};
 }  // namespace festina::cpu

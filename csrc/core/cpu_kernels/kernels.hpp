@@ -98,6 +98,10 @@ struct Kernels {
   void (*attention)(const float* q, const BatchView& batch, const KvLayer& cache,
                     const AttentionShape& shape, float* out, float* scratch);
 
+  /// Does rounds · probe_flops operations at the machine's best rate: what a product can reach.
+  void (*probe)(std::size_t rounds, float* sink);
+  std::size_t probe_flops;
+
   /// Index of the largest value per row; the first one of equals.
   void (*argmax)(const float* x, std::size_t n, std::size_t width, std::int32_t* out);
 };

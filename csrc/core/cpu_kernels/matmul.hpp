@@ -149,8 +149,11 @@ FESTINA_INLINE void fused_tile(const std::uint8_t* w, std::size_t row_bytes, con
   for (std::size_t c = 0; c < k; w += Block::kBytes) {
     for (int g = 0; g < Block::kGroups; ++g, c += kGroupValues) {
       for (int r = 0; r < R; ++r) {
+        const std::uint8_t* block = w + static_cast<std::size_t>(r) * row_bytes;
+        // The rows of the next tile follow these: hardware does not see that far through R streams.
+        __builtin_prefetch(block + R * row_bytes);
         Group wv;
-        Block::decode(w + static_cast<std::size_t>(r) * row_bytes, g, wv);
+        Block::decode(block, g, wv);
         for (int i = 0; i < kGroupVectors; ++i) {
           for (int j = 0; j < N; ++j) {
             const VecF xv = load(x + static_cast<std::size_t>(j) * k + c + i * kLanes);
@@ -167,11 +170,11 @@ FESTINA_INLINE void fused_tile(const std::uint8_t* w, std::size_t row_bytes, con
   }
 }
 
-inline constexpr int kFusedRows = 4;
-inline constexpr std::size_t kFusedX = 2;
+inline constexpr std::size_t kFusedX = 4;
 
 template <class Block, int N>
 void fused_rows(const float* x, const Weight& w, const Output& to) {
+  constexpr int kFusedRows = N > 2 ? 2 : 4;
   const std::size_t row_bytes = w.row_bytes;
   std::size_t r = 0;
   for (; r + kFusedRows <= w.rows; r += kFusedRows) {
@@ -187,7 +190,9 @@ void fused_rows(const float* x, const Weight& w, const Output& to) {
 template <class Block>
 void matmul_fused(const float* x, std::size_t n, const Weight& w, const Output& to) {
   if (n == 1) return fused_rows<Block, 1>(x, w, to);
-  fused_rows<Block, 2>(x, w, to);
+  if (n == 2) return fused_rows<Block, 2>(x, w, to);
+  if (n == 3) return fused_rows<Block, 3>(x, w, to);
+  fused_rows<Block, 4>(x, w, to);
 }
 
 void matmul(const float* x, std::size_t n, const Weight& w, float* out, bool accumulate,
@@ -206,6 +211,16 @@ void matmul(const float* x, std::size_t n, const Weight& w, float* out, bool acc
     default:
       return matmul_panels(x, n, w, to, scratch);
   }
+}
+
+/// As many independent chains as a tile has, all operands in registers.
+void probe(std::size_t rounds, float* sink) {
+  VecF acc[kTileRows * kTileX] = {};
+  const VecF half = splat(0.5F);
+  for (std::size_t i = 0; i < rounds; ++i) {
+    for (auto& a : acc) a = madd(a, half, half);
+  }
+  for (const auto& a : acc) *sink += sum(a);
 }
 
 }  // namespace

@@ -34,7 +34,7 @@ FESTINA_INLINE V load_as(const void* from) {
 
 FESTINA_INLINE VecF load(const float* from) { return load_as<VecF>(from); }
 FESTINA_INLINE void store(float* to, VecF v) { __builtin_memcpy(to, &v, sizeof v); }
-FESTINA_INLINE VecF splat(float x) { return VecF{} + x; }
+FESTINA_INLINE VecF splat(float x) { return x - VecF{}; }
 FESTINA_INLINE VecI splat(std::int32_t x) { return VecI{} + x; }
 
 template <class To, class From>
@@ -46,12 +46,37 @@ FESTINA_INLINE To bits_as(From v) {
 }
 
 FESTINA_INLINE VecF to_float(VecI v) { return __builtin_convertvector(v, VecF); }
+
+// kLanes bytes to kLanes integers. Compilers take __builtin_convertvector from such short vectors
+// apart into scalars, so the instructions are named.
+#if defined(__AVX512F__) && FESTINA_LANES == 16
+FESTINA_INLINE VecI bytes(const std::uint8_t* from) {
+  return reinterpret_cast<VecI>(_mm512_cvtepu8_epi32(load_as<__m128i>(from)));
+}
+FESTINA_INLINE VecI signed_bytes(const std::uint8_t* from) {
+  return reinterpret_cast<VecI>(_mm512_cvtepi8_epi32(load_as<__m128i>(from)));
+}
+#elif defined(__AVX2__) && FESTINA_LANES == 8
+FESTINA_INLINE VecI bytes(const std::uint8_t* from) {
+  return reinterpret_cast<VecI>(_mm256_cvtepu8_epi32(_mm_loadu_si64(from)));
+}
+FESTINA_INLINE VecI signed_bytes(const std::uint8_t* from) {
+  return reinterpret_cast<VecI>(_mm256_cvtepi8_epi32(_mm_loadu_si64(from)));
+}
+#elif defined(__SSE2__) && FESTINA_LANES == 4
+FESTINA_INLINE VecI bytes(const std::uint8_t* from) {
+  const __m128i zero = _mm_setzero_si128(), b = _mm_cvtsi32_si128(load_as<std::int32_t>(from));
+  return reinterpret_cast<VecI>(_mm_unpacklo_epi16(_mm_unpacklo_epi8(b, zero), zero));
+}
+FESTINA_INLINE VecI signed_bytes(const std::uint8_t* from) { return (bytes(from) << 24) >> 24; }
+#else
 FESTINA_INLINE VecI bytes(const std::uint8_t* from) {
   return __builtin_convertvector(load_as<VecU8>(from), VecI);
 }
 FESTINA_INLINE VecI signed_bytes(const std::uint8_t* from) {
   return __builtin_convertvector(load_as<VecI8>(from), VecI);
 }
+#endif
 
 /// 0, 1, 2, … as a vector.
 FESTINA_INLINE VecI iota() {
