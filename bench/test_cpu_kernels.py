@@ -1,9 +1,9 @@
 """The CPU engine's arithmetic, one thread, on the shapes of SmolLM2-135M with random weights.
 
-`tokens_per_s` is what the kernel or model would do alone; rivals are numpy (OpenBLAS, one thread)
-and, where installed, torch (one thread), both on weights that were dequantised beforehand: they read
-over five times the bytes. `fma_gflops` and `memory_gb_per_s` are what this machine was measured to
-do at best, so that `gflops` can be read as a share.
+`tokens_per_s` is what the kernels or the model would do alone. Rivals are numpy (OpenBLAS, one
+thread) and, where installed, torch (one thread), both on weights that were dequantised beforehand:
+they read over five times the bytes. `fma_gflops` and `memory_gb_per_s` are what this machine was
+measured to do at best, so that `gflops` can be read as a share.
 
 Run: OPENBLAS_NUM_THREADS=1 .venv/bin/pytest bench/test_cpu_kernels.py --benchmark-only
 """

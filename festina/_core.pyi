@@ -94,6 +94,10 @@ class CpuKernels:
     def matmul(
         self, x: numpy.ndarray, weight: CpuWeight, out: numpy.ndarray, accumulate: bool = False
     ) -> None: ...
+    def peak_gflops(self) -> float:
+        """
+        Measures for some milliseconds what multiplying and adding can reach here.
+        """
     def rms_norm(
         self,
         x: numpy.ndarray,
