@@ -1,31 +1,22 @@
 """A real agent process over sockets, with the simulated engine."""
 
 import signal
-import subprocess
-import sys
-import time
 
-import msgspec
 import pytest
 import zmq
+from agent_process import LINK, PATIENCE_S, Peer, generate, is_end, register, start_agent
 
-from festina.config import AgentConfig, Config, DeploymentConfig, LinkConfig
+from festina.config import AgentConfig, Config, DeploymentConfig
 from festina.messages import (
     Accepted,
     Failed,
     Finished,
-    Generate,
     Leave,
-    Ping,
-    Pong,
-    Register,
     Summary,
     Tokens,
-    Welcome,
 )
 from festina.runtime.transport import Link
 
-LINK = LinkConfig(heartbeat_s=0.1)
 CONFIG = Config(
     deployments=(
         DeploymentConfig(name="chat", weights="sim:llama-8b", pace=0.0),
@@ -34,39 +25,6 @@ CONFIG = Config(
     link=LINK,
     agent=AgentConfig(client_timeout_s=1.0),
 )
-PROGRAM = """
-import signal, sys, threading
-import msgspec
-from festina.config import Config
-from festina.runtime.agent import run
-stop = threading.Event()
-signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
-config = msgspec.json.decode(sys.argv[1], type=Config)
-run(config, "gpu0", sys.argv[2], sys.argv[3], lambda endpoint: print(endpoint, flush=True), stop)
-"""
-PATIENCE_S = 30.0
-
-
-class Peer:
-    """A link that keeps what it received, heartbeats answered and left out."""
-
-    def __init__(self, link):
-        self.link = link
-        self.received = []
-
-    def until(self, wanted):
-        """Receive until `wanted(message)`; that message."""
-        give_up = time.monotonic() + PATIENCE_S
-        while time.monotonic() < give_up:
-            self.link.wait(0.1)
-            for peer, message in self.link.receive(1):
-                if isinstance(message, Ping):
-                    self.link.send(Pong(message.nonce, 1), peer)
-                    continue
-                self.received.append((peer, message))
-                if wanted(message):
-                    return peer, message
-        raise AssertionError(f"not received; the last were {self.received[-5:]}")
 
 
 @pytest.fixture
@@ -81,24 +39,9 @@ def scheduler(context):
         yield Peer(link)
 
 
-def start(gpu, scheduler, config=CONFIG):
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            PROGRAM,
-            msgspec.json.encode(config).decode(),
-            gpu,
-            scheduler.link.endpoint,
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.fixture
 def agent(scheduler):
-    with start("sim", scheduler) as process:
+    with start_agent("sim", scheduler, CONFIG) as process:
         process.endpoint = process.stdout.readline().strip()
         yield process
         process.kill()
@@ -108,23 +51,6 @@ def agent(scheduler):
 def client(context, agent):
     with Link.connect(context, agent.endpoint, LINK) as link:
         yield Peer(link)
-
-
-def register(scheduler):
-    peer, message = scheduler.until(lambda m: isinstance(m, Register))
-    scheduler.link.send(Welcome(1), peer)
-    return peer, message
-
-
-def generate(client, registered, request_id, **fields):
-    fields = {"model": "chat", "text": "hello", "max_tokens": 12, **fields}
-    client.link.send(
-        Generate(request_id=request_id, ticket=1, epoch=registered.epoch, elapsed_ms=0.0, **fields)
-    )
-
-
-def is_end(request_id):
-    return lambda m: isinstance(m, Finished | Failed) and m.request_id == request_id
 
 
 def test_a_request_is_accepted_streamed_and_finished_once(scheduler, agent, client):
@@ -189,5 +115,5 @@ def test_sigterm_ends_requests_with_an_error_and_leaves_the_scheduler(scheduler,
 
 
 def test_an_unknown_device_is_a_typed_error(scheduler):
-    with start("tpu", scheduler) as process:
+    with start_agent("tpu", scheduler, CONFIG) as process:
         assert process.wait(PATIENCE_S) != 0
