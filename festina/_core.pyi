@@ -288,9 +288,6 @@ class ProfileTable:
         model: typing.SupportsInt | typing.SupportsIndex,
         phase: typing.SupportsInt | typing.SupportsIndex,
     ) -> numpy.ndarray: ...
-    def cells_at(
-        self, index: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]
-    ) -> numpy.ndarray: ...
     def cheapest(
         self,
         model: typing.SupportsInt | typing.SupportsIndex,
@@ -329,6 +326,11 @@ class ProfileTable:
         work0: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
         work1: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
     ) -> numpy.ndarray: ...
+    def first_cell(
+        self,
+        model: typing.SupportsInt | typing.SupportsIndex,
+        phase: typing.SupportsInt | typing.SupportsIndex,
+    ) -> int: ...
     def knots(
         self,
         model: typing.SupportsInt | typing.SupportsIndex,
@@ -343,6 +345,9 @@ class ProfileTable:
         work1: typing.SupportsFloat | typing.SupportsIndex,
         deadline_ms: typing.SupportsFloat | typing.SupportsIndex,
     ) -> int: ...
+    def lookup(
+        self, cell: typing.Annotated[numpy.typing.ArrayLike, numpy.int64]
+    ) -> numpy.ndarray: ...
     def publish(self, name: str) -> ProfileTable: ...
     def unlink(self) -> None: ...
     @property

@@ -87,14 +87,20 @@ py::array estimate(const ProfileTable& table, const Keys<std::int32_t>& model,
 py::array_t<Cell> empty_cells(std::vector<py::ssize_t> shape) { return py::array_t<Cell>(shape); }
 
 // numpy does not align to cache lines, so cells go in and out as bytes.
-py::array cells_at(const ProfileTable& table, const Keys<std::int64_t>& index) {
-  const Column<std::int64_t> indices("index", index);
-  indices.require_below(static_cast<std::int64_t>(table.view().cells()));
-  py::array_t<Cell> out = empty_cells({index.size()});
-  auto* bytes = static_cast<std::byte*>(out.request().ptr);
-  for (py::ssize_t i = 0; i < index.size(); ++i) {
-    const Cell cell = table.view().cell(static_cast<std::size_t>(indices[i]));
-    std::memcpy(bytes + static_cast<std::size_t>(i) * sizeof(Cell), &cell, sizeof(Cell));
+// Costs of cells by number. One pass: numbers are checked as they are used.
+py::array lookup(const ProfileTable& table, const Keys<std::int64_t>& cell) {
+  const ProfileView& view = table.view();
+  const auto limit = static_cast<std::uint64_t>(view.cells());
+  const std::int64_t* numbers = cell.data();
+  py::array_t<Cost> out(cell.size());
+  Cost* costs = out.mutable_data();
+  for (py::ssize_t i = 0; i < cell.size(); ++i) {
+    const auto number = static_cast<std::uint64_t>(numbers[i]);  // negative: beyond any limit
+    if (number >= limit) {
+      throw ProfileError("cell", std::to_string(numbers[i]) + " is not in the table",
+                         "0 to " + std::to_string(limit - 1));
+    }
+    costs[i] = view.cost(number);
   }
   return out;
 }
@@ -265,7 +271,13 @@ void register_table(py::module_& m) {
       .def("knots", &knots, py::arg("model"), py::arg("phase"))
       .def("estimate", &estimate, py::arg("model"), py::arg("phase"), py::arg("rung"),
            py::arg("clock"), py::arg("work0"), py::arg("work1"))
-      .def("cells_at", &cells_at, py::arg("index"))
+      .def("lookup", &lookup, py::arg("cell"))
+      .def(
+          "first_cell",
+          [](const ProfileTable& t, int model, int phase) {
+            return grid(t, model, phase).first_cell;
+          },
+          py::arg("model"), py::arg("phase"))
       .def("cells", &cells, py::arg("model"), py::arg("phase"))
       .def("costs", &costs, py::arg("model"), py::arg("phase"))
       .def("least_rung", &least_rung, py::arg("model"), py::arg("phase"), py::arg("clock"),

@@ -186,7 +186,39 @@ class ProfileTable:
 
     # --- estimates ------------------------------------------------------------------------------
 
-    def lookup(
+    def cell_number(
+        self,
+        model: str,
+        phase: Phase,
+        knot0: ArrayLike,
+        knot1: ArrayLike,
+        rung: ArrayLike,
+        clock: ArrayLike,
+    ) -> NDArray[np.int64]:
+        """Numbers of cells, for `lookup`, from places on the axes of `cells(model, phase)`.
+
+        Raises:
+            ValueError: A place is not on its axis.
+        """
+        shape = self.costs(model, phase).shape
+        number = np.ravel_multi_index(np.broadcast_arrays(knot0, knot1, rung, clock), shape)
+        return np.asarray(number + self.native.first_cell(self.index(model), phase), np.int64)
+
+    def lookup(self, cell: ArrayLike) -> NDArray[np.void]:
+        """Costs of many cells at once, not interpolated.
+
+        Args:
+            cell: (n,) from `cell_number`; int64 is taken without a copy.
+
+        Returns:
+            (n,) with float32 fields `latency_ms`, `power_w`.
+
+        Raises:
+            ProfileError: There is no such cell.
+        """
+        return self.native.lookup(cell)
+
+    def estimate(
         self,
         model: ArrayLike,
         phase: ArrayLike,
@@ -195,7 +227,7 @@ class ProfileTable:
         work0: ArrayLike,
         work1: ArrayLike,
     ) -> NDArray[np.void]:
-        """Estimates of many steps at once.
+        """Estimates of many steps at once, interpolated.
 
         Args:
             model: Numbers from `index`.

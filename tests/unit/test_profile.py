@@ -84,7 +84,7 @@ models = st.sampled_from(["tiny", "small"])
 
 
 @given(model=models, phase=phases, keys=st.lists(st.tuples(work, work), min_size=1, max_size=20))
-def test_lookups_agree_with_the_reference(
+def test_estimates_agree_with_the_reference(
     model: str, phase: Phase, keys: list[tuple[float, float]]
 ) -> None:
     found = table()
@@ -92,7 +92,7 @@ def test_lookups_agree_with_the_reference(
     rng = np.random.default_rng(len(keys))
     rung, clock = rng.integers(0, 3, (2, len(keys)))
     work0, work1 = np.array(keys, np.float32).T
-    got = found.lookup(found.index(model), phase, rung, clock, work0, work1)
+    got = found.estimate(found.index(model), phase, rung, clock, work0, work1)
     for n, key in enumerate(keys):
         latency_ms, power_w = reference(cells, phase, *key)
         assert got["latency_ms"][n] == pytest.approx(latency_ms[rung[n], clock[n]], rel=1e-4)
@@ -103,9 +103,9 @@ def test_lookups_agree_with_the_reference(
 def test_models_and_phases_may_differ_per_key() -> None:
     found = table()
     keys = np.arange(8)
-    got = found.lookup(keys % 2, keys // 4, keys % 3, 1, 8.0, 2048.0)
+    got = found.estimate(keys % 2, keys // 4, keys % 3, 1, 8.0, 2048.0)
     for n in keys:
-        one = found.lookup(n % 2, n // 4, n % 3, 1, 8.0, 2048.0)
+        one = found.estimate(n % 2, n // 4, n % 3, 1, 8.0, 2048.0)
         assert one.shape == (1,)
         assert got[n] == one[0]
 
@@ -155,7 +155,7 @@ def test_corrections_stay_within_a_factor_four_and_close_in_on_the_truth(
     point = OperatingPoint(clock_mhz=1200, sms=64)
 
     def latency_ms() -> float:
-        got = found.lookup(found.index("tiny"), phase, 1, 1, work0, work1)
+        got = found.estimate(found.index("tiny"), phase, 1, 1, work0, work1)
         return float(got["latency_ms"][0])
 
     profiled = latency_ms()
@@ -228,6 +228,23 @@ def test_costs_are_a_live_read_only_view() -> None:
     assert costs["latency_ms"][0, 0, 0, 0] > before[0, 0, 0, 0]
 
 
+def test_cells_are_looked_up_by_number() -> None:
+    found = table()
+    for model in found.models:
+        for phase in Phase:
+            costs = found.costs(model, phase)
+            places = np.indices(costs.shape).reshape(4, -1)
+            got = found.lookup(found.cell_number(model, phase, *places))
+            assert np.array_equal(got, costs.ravel())
+    assert found.lookup(found.cell_number("tiny", Phase.DECODE, 1, 0, [0, 2], 1)).shape == (2,)
+    with pytest.raises(ValueError, match="invalid entry"):
+        found.cell_number("tiny", Phase.DECODE, 3, 0, 0, 0)
+    for bad in (-1, 1 << 40):
+        with pytest.raises(ProfileError) as caught:
+            found.lookup([0, bad])
+        assert caught.value.field == "cell"
+
+
 def test_what_a_table_holds_can_be_asked() -> None:
     found = table()
     assert found.models == ("tiny", "small")
@@ -256,7 +273,7 @@ class Bad:
         Bad("work1", {"work0": np.ones(3), "work1": np.ones(2)}),
     ],
 )
-def test_lookups_outside_the_table_are_refused(bad: Bad) -> None:
+def test_estimates_outside_the_table_are_refused(bad: Bad) -> None:
     keys: dict[str, object] = {
         "model": 0,
         "phase": 0,
@@ -266,7 +283,7 @@ def test_lookups_outside_the_table_are_refused(bad: Bad) -> None:
         "work1": 1,
     }
     with pytest.raises(ProfileError) as caught:
-        table().lookup(**(keys | bad.changes))
+        table().estimate(**(keys | bad.changes))
     assert caught.value.field == bad.field
 
 

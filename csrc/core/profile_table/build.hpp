@@ -59,7 +59,6 @@ inline layout::Counts counts(const TableSpec& spec) {
   n.models = static_cast<std::uint32_t>(spec.models.size());
   for (const ModelSpec& m : spec.models) {
     for (std::size_t p = 0; p < kPhases; ++p) {
-      n.axis_floats += static_cast<std::uint32_t>(2 * (m.work0[p].size() + m.work1[p].size()));
       n.cells +=
           static_cast<std::uint32_t>(m.work0[p].size() * m.work1[p].size()) * n.rungs * n.clocks;
     }
@@ -75,6 +74,13 @@ bool ascending(const std::vector<T>& values) {
 
 inline void check(const std::string& field, bool good, const char* expected) {
   if (!good) throw ProfileError(field, "is inconsistent", expected);
+}
+
+inline void check_axis(const std::string& field, const std::vector<float>& knots) {
+  const bool finite = std::all_of(knots.begin(), knots.end(),
+                                  [](float knot) { return std::isfinite(knot) && knot >= 0; });
+  check(field, finite && ascending(knots) && knots.size() <= layout::kKnotsMax,
+        "1 to 16 ascending knots, at least 0");
 }
 
 inline void check_cell(const Cell& cell, std::size_t index) {
@@ -105,8 +111,8 @@ inline void check(const TableSpec& spec) {
           "a name of 1 to 127 bytes");
     for (std::size_t p = 0; p < kPhases; ++p) {
       const std::string field = "models." + m.name + (p == 0 ? ".prefill" : ".decode");
-      check(field + ".work0", ascending(m.work0[p]), "ascending knots");
-      check(field + ".work1", ascending(m.work1[p]), "ascending knots");
+      check_axis(field + ".work0", m.work0[p]);
+      check_axis(field + ".work1", m.work1[p]);
     }
   }
   const layout::Counts n = counts(spec);
@@ -130,14 +136,16 @@ inline void put_name(std::array<char, layout::kNameBytes>& out, const std::strin
   std::copy(name.begin(), name.end(), out.begin());
 }
 
-inline layout::Axis put_axis(float* floats, std::uint32_t& used, const std::vector<float>& knots) {
-  const layout::Axis axis{used, static_cast<std::uint32_t>(knots.size())};
-  float* out = floats + used;
-  for (std::size_t i = 0; i < knots.size(); ++i) {
-    out[i] = knots[i];
-    out[knots.size() + i] = i + 1 < knots.size() ? 1.0F / (knots[i + 1] - knots[i]) : 0.0F;
+inline layout::Axis axis(const std::vector<float>& knots) {
+  layout::Axis axis{};
+  axis.knots.fill(std::numeric_limits<float>::infinity());
+  std::copy(knots.begin(), knots.end(), axis.knots.begin());
+  for (std::size_t i = 0; i + 1 < knots.size(); ++i) {
+    axis.inverse_gaps[i] = 1.0F / (knots[i + 1] - knots[i]);
   }
-  used += 2 * axis.count;
+  axis.count = static_cast<std::uint32_t>(knots.size());
+  axis.last_gap = axis.count > 1 ? axis.count - 2 : 0;
+  axis.inverse_last = knots.back() > 0 ? 1.0F / knots.back() : 0.0F;
   return axis;
 }
 
@@ -166,8 +174,6 @@ inline void put_cell(std::byte* region, const layout::Counts& n, std::size_t ind
 
 inline void put_models(const TableSpec& spec, std::byte* region, const layout::Offsets& offset) {
   const auto points = static_cast<std::uint32_t>(spec.sms.size() * spec.clocks_mhz.size());
-  auto* floats = at<float>(region, offset.axes);
-  std::uint32_t used = 0;
   std::uint32_t first_cell = 0;
   for (std::size_t i = 0; i < spec.models.size(); ++i) {
     const ModelSpec& from = spec.models[i];
@@ -181,8 +187,8 @@ inline void put_models(const TableSpec& spec, std::byte* region, const layout::O
     for (std::size_t p = 0; p < kPhases; ++p) {
       layout::Grid& grid = to.grids[p];
       grid.first_cell = first_cell;
-      grid.work0 = put_axis(floats, used, from.work0[p]);
-      grid.work1 = put_axis(floats, used, from.work1[p]);
+      grid.work0 = axis(from.work0[p]);
+      grid.work1 = axis(from.work1[p]);
       first_cell += grid.work0.count * grid.work1.count * points;
     }
   }
@@ -231,9 +237,9 @@ inline void copy(const ProfileView& view, std::byte* region) {
   header->magic.store(layout::kMagic, std::memory_order_release);
 }
 
-inline bool fits(const layout::Axis& axis, const layout::Counts& n) {
-  return axis.count > 0 && axis.first_float <= n.axis_floats &&
-         axis.count <= (n.axis_floats - axis.first_float) / 2;
+inline bool fits(const layout::Axis& axis) {
+  return axis.count > 0 && axis.count <= layout::kKnotsMax && axis.last_gap < axis.count &&
+         axis.last_gap + 2 <= std::max(axis.count, 2U);
 }
 
 // Throws ProfileError unless `bytes` bytes at `region` hold a finished table of this layout whose
@@ -249,8 +255,7 @@ inline void validate(const std::byte* region, std::size_t bytes, const std::stri
   require(header.version == layout::kVersion, "has another layout version", "1");
   const layout::Counts& n = header.counts;
   require(n.rungs > 0 && n.clocks > 0 && n.models > 0 && n.rungs <= kCountMax &&
-              n.clocks <= kCountMax && n.models <= kCountMax && n.axis_floats <= kCountMax &&
-              n.cells <= kCellsMax,
+              n.clocks <= kCountMax && n.models <= kCountMax && n.cells <= kCellsMax,
           "has impossible sizes", "a profile table");
   require(header.region_bytes == bytes && layout::offsets(n).end == bytes, "is truncated",
           "a profile table");
@@ -258,7 +263,7 @@ inline void validate(const std::byte* region, std::size_t bytes, const std::stri
   for (int m = 0; m < view.models(); ++m) {
     require(view.model(m).name.back() == '\0', "has a name without an end", "a profile table");
     for (const layout::Grid& g : view.model(m).grids) {
-      const bool inside = fits(g.work0, n) && fits(g.work1, n) && g.first_cell <= n.cells &&
+      const bool inside = fits(g.work0) && fits(g.work1) && g.first_cell <= n.cells &&
                           std::uint64_t{g.work0.count} * g.work1.count * n.rungs * n.clocks <=
                               n.cells - g.first_cell;
       require(inside, "has a grid outside its cells", "a profile table");

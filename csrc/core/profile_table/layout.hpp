@@ -9,7 +9,7 @@
 
 // How a table lies in one region of memory, private or shared: offsets only, no pointers.
 //
-//   Header | sms | clocks | idle power | models | work axes | heads | costs | traits | cells x 4
+//   Header | sms | clocks | idle power | models | heads | costs | traits | cells x 4
 //
 // Cells of one (model, phase) are ordered [work0][work1][rung][clock], so that a sweep over SMs and
 // clocks at one amount of work reads contiguous words.
@@ -25,7 +25,6 @@ struct Counts {
   std::uint32_t rungs;
   std::uint32_t clocks;
   std::uint32_t models;
-  std::uint32_t axis_floats;
   std::uint32_t cells;
 };
 
@@ -43,10 +42,15 @@ struct Header {
   std::atomic<std::uint64_t> updates;               // cells published since it was made
 };
 
-// A work axis: `count` ascending knots, then for each knot 1 / (gap to the next); 0 for the last.
-struct Axis {
-  std::uint32_t first_float;
+// A work axis of at most kKnotsMax ascending knots, padded with +inf: of fixed size, so that the
+// gap that holds an amount of work is found by counting, without a branch.
+inline constexpr std::size_t kKnotsMax = 16;
+struct alignas(kLine) Axis {
+  std::array<float, kKnotsMax> knots;
+  std::array<float, kKnotsMax> inverse_gaps;  // 1 / (next knot - knot); 0 where there is none
   std::uint32_t count;
+  std::uint32_t last_gap;  // index of the last gap; 0 on an axis of one knot
+  float inverse_last;      // 1 / last knot; 0 if that is 0
 };
 
 struct Grid {
@@ -67,7 +71,7 @@ struct Model {
 };
 
 struct Offsets {
-  std::size_t sms, clocks, idle_w, models, axes, heads, costs, traits, cells, end;
+  std::size_t sms, clocks, idle_w, models, heads, costs, traits, cells, end;
 };
 
 constexpr std::size_t aligned(std::size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
@@ -78,8 +82,7 @@ constexpr Offsets offsets(const Counts& n) {
   at.clocks = at.sms + aligned(n.rungs * sizeof(std::uint32_t));
   at.idle_w = at.clocks + aligned(n.clocks * sizeof(std::uint32_t));
   at.models = at.idle_w + aligned(n.clocks * sizeof(float));
-  at.axes = at.models + aligned(n.models * sizeof(Model));
-  at.heads = at.axes + aligned(n.axis_floats * sizeof(float));
+  at.heads = at.models + aligned(n.models * sizeof(Model));
   at.costs = at.heads + aligned(n.cells * sizeof(ring::Head));
   at.traits = at.costs + aligned(n.cells * sizeof(std::atomic<std::uint64_t>));
   at.cells = at.traits + aligned(n.cells * sizeof(std::atomic<std::uint64_t>));

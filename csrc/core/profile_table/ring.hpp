@@ -34,6 +34,28 @@ struct alignas(64) Slot {
 };
 static_assert(sizeof(Slot) == sizeof(Cell));
 
+// Words to fields, in registers: a copy through memory would stall on store forwarding.
+static_assert(std::endian::native == std::endian::little);
+
+constexpr std::uint32_t low(std::uint64_t word) { return static_cast<std::uint32_t>(word); }
+constexpr std::uint32_t high(std::uint64_t word) { return static_cast<std::uint32_t>(word >> 32); }
+
+inline Cell unpack(const std::array<std::uint64_t, kCellWords>& words) noexcept {
+  Cell cell;
+  cell.latency_ms = std::bit_cast<double>(words[0]);
+  cell.power_w = std::bit_cast<double>(words[1]);
+  cell.flops_per_s = std::bit_cast<double>(words[2]);
+  cell.bytes_per_s = std::bit_cast<double>(words[3]);
+  cell.spread = std::bit_cast<float>(low(words[4]));
+  cell.latency_factor = std::bit_cast<float>(high(words[4]));
+  cell.power_factor = std::bit_cast<float>(low(words[5]));
+  cell.samples = high(words[5]);
+  cell.source = static_cast<Source>(low(words[6]));
+  cell.observations = high(words[6]);
+  cell.version = words[7];
+  return cell;
+}
+
 // The newest complete cell. `slot0` is its slot in plane 0; planes are `plane_cells` slots apart.
 inline Cell read(const Head& head, const Slot* slot0, std::size_t plane_cells) noexcept {
   std::array<std::uint64_t, kCellWords> words;
@@ -45,7 +67,7 @@ inline Cell read(const Head& head, const Slot* slot0, std::size_t plane_cells) n
     }
     std::atomic_thread_fence(std::memory_order_acquire);
     words.back() = slot.words.back().load(std::memory_order_relaxed);
-    if (words.back() == version) return std::bit_cast<Cell>(words);
+    if (words.back() == version) return unpack(words);
   }
 }
 

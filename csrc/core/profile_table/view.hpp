@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -60,7 +61,6 @@ class ProfileView {
     clocks_mhz_ = reinterpret_cast<const std::uint32_t*>(region + at.clocks);
     idle_w_ = reinterpret_cast<const float*>(region + at.idle_w);
     models_ = reinterpret_cast<const layout::Model*>(region + at.models);
-    axes_ = reinterpret_cast<const float*>(region + at.axes);
     heads_ = reinterpret_cast<const ring::Head*>(region + at.heads);
     costs_ = reinterpret_cast<const std::atomic<std::uint64_t>*>(region + at.costs);
     traits_ = reinterpret_cast<const std::atomic<std::uint64_t>*>(region + at.traits);
@@ -87,7 +87,7 @@ class ProfileView {
     return models_[model].grids[static_cast<std::size_t>(phase)];
   }
   std::span<const float> knots(const layout::Axis& axis) const noexcept {
-    return {axes_ + axis.first_float, axis.count};
+    return {axis.knots.data(), axis.count};
   }
   // Cells published so far: unchanged means that nothing was corrected meanwhile.
   std::uint64_t updates() const noexcept {
@@ -132,17 +132,26 @@ class ProfileView {
   // tokens per sequence. Below the first knot the first knot counts; linear in between.
   WorkPoint locate(int model, Phase phase, float work0, float work1) const noexcept {
     const layout::Grid& g = grid(model, phase);
-    const auto at0 = locate(g.work0, work0);
-    const auto at1 = locate(g.work1, work1);
+    const std::uint32_t gap0 = gap(g.work0, work0);
+    const std::uint32_t gap1 = gap(g.work1, work1);
+    // Both axes at once, without branches: what is out of bounds, or no number, is set to a bound.
+    Floats at = {(work0 - g.work0.knots[gap0]) * g.work0.inverse_gaps[gap0],
+                 (work1 - g.work1.knots[gap1]) * g.work1.inverse_gaps[gap1],
+                 work0 * g.work0.inverse_last, work1 * g.work1.inverse_last};
+    constexpr float kNoBound = std::numeric_limits<float>::infinity();
+    constexpr Floats lowest = {0, 0, 1, 1};
+    constexpr Floats highest = {1, 1, kNoBound, kNoBound};
+    at = at > lowest ? at : lowest;
+    at = at < highest ? at : highest;
     const std::uint32_t points = rungs_ * clocks_;
     WorkPoint w;
     w.step1 = g.work1.count > 1 ? points : 0;
     w.step0 = g.work0.count > 1 ? points * g.work1.count : 0;
-    w.cell = g.first_cell + (at0.index * g.work1.count + at1.index) * points;
-    w.nearest = w.cell + (at0.fraction > 0.5F ? w.step0 : 0) + (at1.fraction > 0.5F ? w.step1 : 0);
-    w.weights = {(1 - at0.fraction) * (1 - at1.fraction), (1 - at0.fraction) * at1.fraction,
-                 at0.fraction * (1 - at1.fraction), at0.fraction * at1.fraction};
-    w.stretch = at0.stretch * at1.stretch;
+    w.cell = g.first_cell + (gap0 * g.work1.count + gap1) * points;
+    w.nearest = w.cell + (at[0] > 0.5F ? w.step0 : 0) + (at[1] > 0.5F ? w.step1 : 0);
+    w.weights = {(1 - at[0]) * (1 - at[1]), (1 - at[0]) * at[1], at[0] * (1 - at[1]),
+                 at[0] * at[1]};
+    w.stretch = at[2] * at[3];
     return w;
   }
 
@@ -205,21 +214,21 @@ class ProfileView {
   }
 
  private:
-  struct Position {
-    std::uint32_t index;
-    float fraction;
-    float stretch;
-  };
+  // Vector types of gcc and clang.
+  using Floats = float __attribute__((vector_size(16)));
+  using Ints = std::int32_t __attribute__((vector_size(16)));
 
-  Position locate(const layout::Axis& axis, float work) const noexcept {
-    const float* knot = axes_ + axis.first_float;
-    const std::uint32_t last = axis.count - 1;
-    std::uint32_t index = 0;
-    for (std::uint32_t i = 1; i < last; ++i) index += work >= knot[i];
-    if (!(work > knot[0])) return {index, 0.0F, 1.0F};
-    if (last == 0 && knot[0] <= 0.0F) return {0, 0.0F, 1.0F};
-    if (work > knot[last]) return {index, last == 0 ? 0.0F : 1.0F, work / knot[last]};
-    return {index, (work - knot[index]) * knot[axis.count + index], 1.0F};
+  // The gap between knots that holds `work`; the first or last gap for work outside. Counts the
+  // knots that are at most `work`, four at a time.
+  static std::uint32_t gap(const layout::Axis& axis, float work) noexcept {
+    const auto four = std::bit_cast<std::array<Floats, layout::kKnotsMax / 4>>(axis.knots);
+    const Floats all = {work, work, work, work};
+    // A lane of a comparison is -1 where it holds.
+    Ints within = (all >= four[0]) + (all >= four[1]) + (all >= four[2]) + (all >= four[3]);
+    within += __builtin_shufflevector(within, within, 2, 3, 0, 1);
+    within += __builtin_shufflevector(within, within, 1, 0, 3, 2);
+    const auto count = static_cast<std::uint32_t>(-within[0]);
+    return std::min(count - (count > 0), axis.last_gap);
   }
 
   static int last_within(const std::uint32_t* values, std::uint32_t count, int limit) noexcept {
@@ -235,7 +244,6 @@ class ProfileView {
   const std::uint32_t* clocks_mhz_ = nullptr;
   const float* idle_w_ = nullptr;
   const layout::Model* models_ = nullptr;
-  const float* axes_ = nullptr;
   const ring::Head* heads_ = nullptr;
   const std::atomic<std::uint64_t>* costs_ = nullptr;
   const std::atomic<std::uint64_t>* traits_ = nullptr;
