@@ -8,4 +8,6 @@ PYBIND11_MODULE(_core, m) {
   festina::bindings::register_cuda_driver(m);
   festina::bindings::register_kv_copy(m);
   festina::bindings::register_profile_table(m);
+  festina::bindings::register_placement(m);
+  festina::bindings::register_operating_point(m);
 }
