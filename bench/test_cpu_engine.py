@@ -23,7 +23,7 @@ from festina.engine.cpu import COMPUTE_ENV
 from festina.engine.cpu.engine import CpuEngine
 from festina.errors import WeightsError
 
-CONTEXT, ROUNDS = 128, 8
+CONTEXT, ROUNDS = 128, 6
 PREFILL, BATCHES = (128, 512), (1, 4, 16)
 HAS_TORCH = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
@@ -70,7 +70,7 @@ def measure(benchmark, function, tokens, rounds=ROUNDS):
 @pytest.mark.parametrize("tokens", PREFILL)
 def test_prefill_of_the_engine(benchmark, engine, tokens):
     (ids,) = ids_of(1, tokens)
-    measure(benchmark, lambda: generate(engine, runs_of([ids], 1), 1), tokens, 4)
+    measure(benchmark, lambda: generate(engine, runs_of([ids], 1), 1), tokens, 3)
 
 
 @one_thread
@@ -83,7 +83,7 @@ def test_prefill_of_numpy(benchmark, weights, tokens):
         rival.length = 0
         rival.step(ids_of(1, tokens))
 
-    measure(benchmark, prefill, tokens, 4)
+    measure(benchmark, prefill, tokens, 3)
 
 
 @needs_torch
@@ -94,7 +94,7 @@ def test_prefill_of_torch(benchmark, torch_model, tokens):
 
     ids = torch.tensor(ids_of(1, tokens))
     with torch.no_grad():
-        measure(benchmark, lambda: torch_model(ids, logits_to_keep=1), tokens, 4)
+        measure(benchmark, lambda: torch_model(ids, logits_to_keep=1), tokens, 3)
 
 
 @pytest.mark.benchmark(group="decode")

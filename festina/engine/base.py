@@ -110,6 +110,12 @@ class Tokenizer(Protocol):
             BadRequestError: The template refuses the turns, or the model has none.
         """
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """UTF-8 that a token adds to an output, perhaps part of a character; b"" if it is control.
+
+        The text of an output is that of its tokens' bytes, one after the other.
+        """
+
     def decode(self, token_ids: list[int]) -> str:
         """Text of `token_ids`; incomplete characters give U+FFFD."""
 

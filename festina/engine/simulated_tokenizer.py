@@ -31,6 +31,10 @@ class SimulatedTokenizer:
         lines = [f"{turn.role}: {turn.content}\n" for turn in turns]
         return self.encode("".join([*lines, "assistant: "]))
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """The byte; nothing for the end token."""
+        return bytes((token_id,)) if token_id < self.end_id else b""
+
     def decode(self, token_ids: list[int]) -> str:
         """The bytes' text; the end token gives none, incomplete characters give U+FFFD."""
         return bytes(i for i in token_ids if i < self.end_id).decode("utf-8", errors="replace")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from festina.engine.base import Tokenizer
+import codecs
 
-_INCOMPLETE = "\ufffd"
-_BYTES_MAX = 4
-"""Longest incomplete character: after so many tokens U+FFFD is what the model wrote."""
+from festina.engine.base import Tokenizer
 
 
 class OutputText:
-    """Text of one growing output. Text that could begin a stop text is held back until it cannot.
+    """Text of one growing output: only complete characters, so at most 3 bytes wait for more.
+
+    Text that could begin a stop text is held back until it cannot.
 
     Args:
         tokenizer: The model's.
@@ -20,32 +20,20 @@ class OutputText:
     def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...] = ()) -> None:
         self._tokenizer = tokenizer
         self._stop = stop
-        self._context: list[int] = []
-        self._fresh: list[int] = []
+        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
         self.stopped = False
 
     def push(self, token_id: int) -> str:
         """Text that `token_id` completes; sets `stopped` when a stop text has appeared."""
-        self._fresh.append(token_id)
-        text = self._fresh_text()
-        if text.endswith(_INCOMPLETE) and len(self._fresh) < _BYTES_MAX:
-            return ""
-        self._context, self._fresh = self._fresh, []
+        text = self._characters.decode(self._tokenizer.token_bytes(token_id))
         return self._release(self._held + text)
 
     def flush(self) -> str:
-        """All text still held back; the output has ended."""
-        text = self._held + self._fresh_text()
-        self._held, self._fresh = "", []
+        """All text still held back; the output has ended. An incomplete character gives U+FFFD."""
+        text = self._held + self._characters.decode(b"", final=True)
+        self._held = ""
         return text
-
-    def _fresh_text(self) -> str:
-        """Text of the tokens not yet decoded; some tokenizers need the ones before for spaces."""
-        if not self._fresh:
-            return ""
-        before = self._tokenizer.decode(self._context)
-        return self._tokenizer.decode(self._context + self._fresh)[len(before) :]
 
     def _release(self, text: str) -> str:
         found = [place for stop in self._stop if (place := text.find(stop)) >= 0]

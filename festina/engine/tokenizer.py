@@ -2,14 +2,13 @@
 
 Encoding is done by `tokenizers` (byte-level BPE, or SentencePiece BPE expressed as merges).
 Decoding is by bytes: every token stands for some, and a text is their concatenation read as UTF-8.
-So a stream needs no look-back: at most three bytes of an unfinished character are held.
+So a stream of tokens (`engine/stream.py`) needs no look-back.
 """
 
 from __future__ import annotations
 
-import codecs
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -103,11 +102,7 @@ class GgufTokenizer:
 
     def decode(self, token_ids: list[int]) -> str:
         """Text of `token_ids`; incomplete characters give U+FFFD, control tokens nothing."""
-        return self.bytes_of(token_ids).decode("utf-8", "replace")
-
-    def stream(self) -> StreamDecoder:
-        """A decoder for one output, token by token."""
-        return StreamDecoder(self)
+        return b"".join(map(self.token_bytes, token_ids)).decode("utf-8", "replace")
 
     def token_bytes(self, token_id: int) -> bytes:
         """What a token adds to a text; nothing for control tokens.
@@ -132,10 +127,6 @@ class GgufTokenizer:
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
-
-    def bytes_of(self, token_ids: Iterable[int]) -> bytes:
-        """What these tokens add to a text, one after the other."""
-        return b"".join(map(self.token_bytes, token_ids))
 
     def _added(self, kind: TokenKind) -> list[AddedToken]:
         return [
@@ -171,26 +162,6 @@ class GgufTokenizer:
 
 
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>")
-
-
-class StreamDecoder:
-    """Text of an output as its tokens come: only complete characters, at most 3 bytes held.
-
-    Args:
-        tokenizer: Whose tokens they are.
-    """
-
-    def __init__(self, tokenizer: GgufTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def push(self, token_ids: Iterable[int]) -> str:
-        """The characters that `token_ids` complete."""
-        return self._decoder.decode(self._tokenizer.bytes_of(token_ids))
-
-    def finish(self) -> str:
-        """U+FFFD where the output ended inside a character, else nothing."""
-        return self._decoder.decode(b"", final=True)
 
 
 def _byte_characters() -> dict[str, int]:

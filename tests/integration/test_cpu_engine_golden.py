@@ -16,6 +16,7 @@ from engine_driver import MODEL, Run, generate, runs_of
 from festina.config import DeploymentConfig
 from festina.engine import models
 from festina.engine.cpu.engine import CpuEngine
+from festina.engine.stream import OutputText
 from festina.errors import WeightsError
 from festina.messages import ChatTurn
 from festina.types import Sampling
@@ -133,12 +134,12 @@ def test_a_chat_is_answered_to_the_end(smollm):
     tokenizer = smollm.loaded.tokenizer
     ids = tokenizer.encode_chat((ChatTurn("user", "What is the capital of France?"),))
     (run,) = runs_of([ids], 40)
-    stream, text = tokenizer.stream(), ""
+    shown, text = OutputText(tokenizer), ""
     while not run.output or run.output[-1] not in tokenizer.end_ids:
         assert len(run.output) < 40
         generate(smollm.engine, [run], len(run.output) + 1)
-        text += stream.push(run.output[-1:])
-    assert text + stream.finish() == "The capital of France is Paris."
+        text += shown.push(run.output[-1])
+    assert text + shown.flush() == "The capital of France is Paris."
 
 
 @pytest.mark.skipif(

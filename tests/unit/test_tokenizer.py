@@ -3,7 +3,7 @@ import threading
 from datetime import datetime
 
 import pytest
-from gguf_files import CHAT_TEMPLATE, VOCABULARY, byte_characters, tiny_metadata, write_gguf
+from gguf_files import CHAT_TEMPLATE, byte_characters, tiny_metadata, write_gguf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,28 +42,6 @@ def sentence_piece(tmp_path, **changes):
 @given(st.text())
 def test_any_text_comes_back_from_its_ids(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text)) == text or "<|" in text
-
-
-@settings(deadline=None, max_examples=60)
-@given(ids=st.lists(st.integers(0, VOCABULARY - 1)), cut=st.lists(st.integers(1, 5)))
-def test_a_stream_gives_the_text_of_the_whole_and_holds_at_most_one_character(tokenizer, ids, cut):
-    stream, text, done, bounds = tokenizer.stream(), "", 0, iter(cut)
-    while done < len(ids):
-        size = next(bounds, 1)
-        text += stream.push(ids[done : done + size])
-        done += size
-        whole = tokenizer.bytes_of(ids[:done])
-        assert len(whole) - len(text.encode()) <= 3 or "\ufffd" in text
-    assert text + stream.finish() == tokenizer.decode(ids)
-
-
-def test_a_character_of_several_tokens_shows_up_with_its_last(tokenizer):
-    stream = tokenizer.stream()
-    ids = tokenizer.encode("é")
-    assert [stream.push([index]) for index in ids] == ["", "é"]
-    assert stream.finish() == ""
-    stream.push(ids[:1])
-    assert stream.finish() == "\ufffd"
 
 
 def test_digits_stand_alone_and_merges_are_used(tokenizer):
