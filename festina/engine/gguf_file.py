@@ -119,6 +119,16 @@ class GgufFile:
             self.metadata[key] = cursor.value(key)
         self.tensors = _read_tensors(cursor, tensors, self._alignment())
 
+    def tensor(self, name: str) -> Tensor:
+        """The tensor of that name.
+
+        Raises:
+            WeightsError: There is none.
+        """
+        if name not in self.tensors:
+            raise WeightsError("the tensor is missing", field=name)
+        return self.tensors[name]
+
     def _alignment(self) -> int:
         alignment = self.metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):

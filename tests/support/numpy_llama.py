@@ -6,8 +6,9 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize
 
-from festina.engine.architecture import read_config, read_weights
+from festina.engine.architecture import read_config
 from festina.engine.gguf_file import GgufFile
+from festina.engine.weights import read_weights
 
 
 def dense(tensor):

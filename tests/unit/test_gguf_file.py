@@ -9,9 +9,10 @@ from gguf_files import VOCABULARY, tiny_metadata, tiny_tensors, write_gguf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from festina.engine.architecture import read_config, read_weights
+from festina.engine.architecture import read_config
 from festina.engine.gguf_file import GgufFile, TensorType
 from festina.engine.tokenizer import GgufTokenizer
+from festina.engine.weights import read_weights
 from festina.errors import UnsupportedModelError, WeightsError
 
 

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from festina.config import DeploymentConfig
 from festina.engine import models
-from festina.engine.architecture import model_shape, read_config, read_weights
+from festina.engine.architecture import read_config
 from festina.engine.base import BLOCK_TOKENS, Batch, LoadedModel, StepResult
 from festina.engine.cpu.resident import KvPool, Resident, build_decoder
 from festina.engine.cpu.work import FlatStep, flatten, step_bytes, step_flops
 from festina.engine.gguf_file import GgufFile
 from festina.engine.sampling import choose
 from festina.engine.tokenizer import GgufTokenizer
+from festina.engine.weights import model_shape, read_weights
 from festina.errors import DeviceError, EngineError
 
 

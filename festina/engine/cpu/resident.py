@@ -7,19 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from festina.engine.architecture import (
-    Activation,
-    DecoderConfig,
-    DecoderWeights,
-    LayerWeights,
-    RopeStyle,
-)
+from festina.engine.architecture import Activation, DecoderConfig, RopeStyle
 from festina.engine.base import BLOCK_TOKENS, ModelShape
 from festina.engine.cpu import kernel_types
 from festina.engine.cpu.kernel_types import Decoder, Floats, Weight
 from festina.engine.cpu.kernels import make_decoder
 from festina.engine.cpu.rope import frequencies
 from festina.engine.gguf_file import Tensor
+from festina.engine.weights import DecoderWeights, LayerWeights
 
 _GLOBAL, _LOCAL = 0, 1  # kinds of rotation, in the order of `frequencies`
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from festina.engine.architecture import DecoderConfig, DecoderWeights
+from festina.engine.architecture import DecoderConfig
+from festina.engine.weights import DecoderWeights
 
 
 def frequencies(config: DecoderConfig, weights: DecoderWeights) -> list[NDArray[np.float32]]:
