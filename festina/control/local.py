@@ -99,6 +99,11 @@ class LocalScheduler:
         return self._lanes
 
     @property
+    def rules(self) -> LocalRules:
+        """Its settings."""
+        return self._rules
+
+    @property
     def steps(self) -> Items[PlannedStep]:
         """Steps that have not been settled."""
         return tuple(self._steps.values())

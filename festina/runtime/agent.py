@@ -66,7 +66,7 @@ def run(
         DeviceError: The device is absent.
     """
     now = time.monotonic()
-    device, engine, step_time = agent_device.build(gpu, config, now)
+    built = agent_device.build(gpu, config, now)
     try:
         with (
             zmq.Context() as context,
@@ -76,12 +76,12 @@ def run(
         ):
             epoch = time.time_ns() // 1_000_000  # grows from one process to the next
             identity = AgentIdentity(name, epoch, clients.endpoint)
-            logic = AgentLogic(identity, config, device, step_time)
-            shell = _Shell(logic, device, engine, compute, clients, scheduler, config)
+            logic = AgentLogic(identity, config, built.device, built.step_time, built.clocks)
+            shell = _Shell(logic, built.device, built.engine, compute, clients, scheduler, config)
             announce(clients.endpoint)
             shell.serve(stop)
     finally:
-        device.close()
+        built.device.close()
 
 
 class _Shell:

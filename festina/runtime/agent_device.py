@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from festina.config import Config
+from festina.control.profile import ProfileTable, shipped_profiles
+from festina.control.profiled import ClockGovernor, ProfiledStepTime
 from festina.control.step_time import LearnedStepTime, StepTime, StepTimePrior
 from festina.device import physics
 from festina.device.base import Device
@@ -13,13 +16,27 @@ from festina.device.cpu import CpuDevice
 from festina.device.simulated import SimulatedDevice
 from festina.engine.base import Engine, LoadedModel
 from festina.engine.cpu.engine import CpuEngine
-from festina.engine.simulated import SimulatedEngine
+from festina.engine.simulated import PREFIX, SimulatedEngine
 from festina.errors import ConfigError
 
-Built = tuple[Device, Engine, Callable[[LoadedModel], StepTime]]
-"""A device, the engine on it, and what predicts its steps. The caller closes the device."""
-
 DEFAULT_SIMULATED = "H100-SXM5-80GB"
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A device and what drives it. The caller closes the device.
+
+    Attributes:
+        device: The device.
+        engine: Runs models on it.
+        step_time: Makes the predictor of a loaded model's steps.
+        clocks: Chooses its clock; None where it has none, or no profile.
+    """
+
+    device: Device
+    engine: Engine
+    step_time: Callable[[LoadedModel], StepTime]
+    clocks: ClockGovernor | None = None
 
 
 def build(gpu: str, config: Config, now: float) -> Built:
@@ -27,16 +44,34 @@ def build(gpu: str, config: Config, now: float) -> Built:
 
     Raises:
         ConfigError: No such kind of device.
+        DeviceError: No simulated GPU of that kind.
+        ProfileError: The device's profile is damaged.
     """
     kind, _, which = gpu.partition(":")
     if gpu == "cpu":
         engine = CpuEngine(Path(config.models_dir) if config.models_dir else None)
         cpu = CpuDevice(config.cpu_power, now=now)
-        return cpu, engine, lambda loaded: LearnedStepTime(cpu_prior(loaded))
+        return Built(cpu, engine, lambda loaded: LearnedStepTime(cpu_prior(loaded)))
     if kind == "sim":
-        device = SimulatedDevice(physics.gpu_named(which or DEFAULT_SIMULATED), now=now)
-        return device, SimulatedEngine(device), lambda loaded: LearnedStepTime(gpu_prior(loaded))
+        return _simulated(which or DEFAULT_SIMULATED, config, now)
     raise ConfigError(f"no device of kind {gpu!r}", field="gpu", expected="cpu, sim or sim:KIND")
+
+
+def _simulated(which: str, config: Config, now: float) -> Built:
+    device = SimulatedDevice(physics.gpu_named(which), now=now)
+    engine = SimulatedEngine(device)
+    folder = (Path(config.profiles) if config.profiles else shipped_profiles()) / device.kind
+    table = ProfileTable.load(folder) if folder.is_dir() else None
+    weights = {item.name: item.weights.removeprefix(PREFIX) for item in config.deployments}
+
+    def step_time(loaded: LoadedModel) -> StepTime:
+        model = weights[loaded.model]
+        if table is not None and model in table.models:
+            return ProfiledStepTime(table, model)
+        return LearnedStepTime(gpu_prior(loaded))
+
+    clocks = None if table is None else ClockGovernor(table, device.partitions[0].sms)
+    return Built(device, engine, step_time, clocks)
 
 
 def cpu_prior(loaded: LoadedModel) -> StepTimePrior:

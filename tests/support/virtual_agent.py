@@ -5,6 +5,7 @@ import itertools
 from dataclasses import dataclass, field
 
 from festina.config import AgentConfig, Config, DeploymentConfig
+from festina.control.profiled import ClockGovernor, ProfiledStepTime
 from festina.control.step_time import LearnedStepTime, StepTimePrior
 from festina.device import physics
 from festina.device.simulated import SimulatedDevice
@@ -66,7 +67,7 @@ class FailingEngine:
 class VirtualAgent:
     """Event loop, one compute thread and clients, all in virtual time."""
 
-    def __init__(self, *deployments, agent=None, failing=(), noise=None, prior=PRIOR):
+    def __init__(self, *deployments, agent=None, failing=(), noise=None, prior=PRIOR, table=None):
         self.config = Config(deployments=deployments, agent=agent or AgentConfig())
         self.device = SimulatedDevice(physics.gpu_named("h100"), now=0.0)
         noise = noise or SimulatedNoise(bias=0.0, jitter=0.0)
@@ -76,7 +77,8 @@ class VirtualAgent:
             AgentIdentity("gpu0", EPOCH, "tcp://127.0.0.1:1"),
             self.config,
             self.device,
-            lambda loaded: LearnedStepTime(prior),
+            lambda loaded: ProfiledStepTime(table, "llama-8b") if table else LearnedStepTime(prior),
+            ClockGovernor(table, self.device.sms_total) if table else None,
         )
         self.now = 0.0
         self.seen: dict[tuple[bytes, str], Seen] = {}

@@ -19,6 +19,7 @@ from festina.control.energy import EnergyLedger
 from festina.control.lane import Lane
 from festina.control.lengths import LengthPredictor
 from festina.control.local import LocalScheduler, PlannedChunk, PlannedStep
+from festina.control.profiled import ClockGovernor
 from festina.control.sequence import Sequence
 from festina.control.step_time import StepTime
 from festina.device.base import Device
@@ -50,13 +51,13 @@ from festina.messages import (
     Unload,
 )
 from festina.runtime.protocol.agent_checks import check_fits, check_generate, tokenize
-from festina.runtime.protocol.agent_effects import Effect, StartStep
+from festina.runtime.protocol.agent_effects import Effect, SetClock, StartStep
 from festina.runtime.protocol.agent_links import CLIENTS, SCHEDULER, ClientRoster, SchedulerLink
 from festina.runtime.protocol.agent_models import ModelTable, Residency
 from festina.runtime.protocol.agent_requests import Request, RequestBook
 from festina.runtime.protocol.agent_summary import free_in_ms, gpu_summary
 from festina.runtime.protocol.effects import Send
-from festina.types import FinishReason, ModelState, Usage
+from festina.types import FinishReason, ModelState, OperatingPoint, Usage
 
 TICKETS_MAX = 4096
 RETRY_AFTER_MS_MIN = 100
@@ -86,6 +87,7 @@ class AgentLogic:
         config: Settings; `config.deployments` is what it may host.
         device: Read for sensors and told of finished steps; clocks are set by effect only.
         step_time: Makes the predictor of a model's steps on this device.
+        clocks: Chooses the device's clock; None leaves it alone.
     """
 
     def __init__(
@@ -94,11 +96,14 @@ class AgentLogic:
         config: Config,
         device: Device,
         step_time: Callable[[LoadedModel], StepTime],
+        clocks: ClockGovernor | None = None,
     ) -> None:
         self._identity = identity
         self._config = config
         self._device = device
         self._step_time = step_time
+        self._clocks = clocks
+        self._clock_target_mhz = device.clock_mhz()
         agent = config.agent
         rules = LocalRules(agent.batch_max, agent.chunk_tokens, agent.margin, agent.beta)
         self._scheduler = LocalScheduler(agent.policy, rules, device.partitions[0])
@@ -433,9 +438,23 @@ class AgentLogic:
         self._wait_until = float("inf")
         if self._stopped or self._models.changing:
             return []
+        effects = self._set_clock(now)
+        sms = self._device.partitions[0].sms
+        self._scheduler.point = OperatingPoint(self._device.clock_mhz(), sms)
         plan = self._scheduler.plan(now)
         self._wait_until = plan.wait_until
-        return [StartStep(step.step_id, self._batch(step)) for step in plan.steps]
+        return [*effects, *(StartStep(step.step_id, self._batch(step)) for step in plan.steps)]
+
+    def _set_clock(self, now: float) -> list[Effect]:
+        """Between steps only: the clock is the whole device's."""
+        if self._clocks is None or self._scheduler.steps:
+            return []
+        lanes = self._scheduler.lanes.values()
+        clock_mhz = self._clocks.choose(lanes, self._scheduler.rules, self._clock_target_mhz, now)
+        if clock_mhz == self._clock_target_mhz:
+            return []
+        self._clock_target_mhz = clock_mhz
+        return [SetClock(clock_mhz)]
 
     def _batch(self, step: PlannedStep) -> Batch:
         chunks = tuple(self._chunk(chunk) for chunk in step.chunks)
@@ -489,7 +508,13 @@ class AgentLogic:
         self._summary_at = now + period_s
         self._summaries += 1
         gpu = gpu_summary(
-            self._summaries, self._device, self._scheduler, self._models, tuple(self._tickets), now
+            self._summaries,
+            self._device,
+            self._scheduler,
+            self._models,
+            tuple(self._tickets),
+            self._clock_target_mhz,
+            now,
         )
         self._tickets.clear()
         return Send(SCHEDULER, b"", Summary(self._identity.agent, self._identity.epoch, gpu))

@@ -20,18 +20,17 @@ def gpu_summary(
     scheduler: LocalScheduler,
     models: ModelTable,
     tickets: tuple[int, ...],
+    clock_target_mhz: int,
     now: float,
 ) -> GpuSummary:
     """The device at this moment."""
-    clock_mhz = device.clock_mhz()
-    target_mhz = scheduler.point.clock_mhz or clock_mhz
     power, energy = device.power_w(now), device.energy_j(now)
     pools = [lane.pool for lane in scheduler.lanes.values()]
     busy_sms = sum(step.partition.sms for step in scheduler.steps)
     return GpuSummary(
         seq=seq,
-        clock_mhz=clock_mhz,
-        clock_target_mhz=target_mhz,
+        clock_mhz=device.clock_mhz(),
+        clock_target_mhz=clock_target_mhz,
         sms_total=device.sms_total,
         sms_free=max(0, device.sms_total - busy_sms),
         free_in_ms=free_in_ms(scheduler, now),
