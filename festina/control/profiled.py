@@ -16,7 +16,6 @@ from festina.control.profile import ProfileTable
 from festina.control.step_time import StepWork
 from festina.types import OperatingPoint, Phase
 
-
 _PROMPTS_MAX = 8
 """Prompts of one model that a clock is chosen for; those behind them come later anyway."""
 

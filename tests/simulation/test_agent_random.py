@@ -125,17 +125,17 @@ def test_thousands_of_requests_lose_nothing_and_keep_every_output(policy):
     def send(index, model, text, max_tokens):
         sent.append((agent.generate(f"r{index}", model, text=text, max_tokens=max_tokens), text))
 
-    for index in range(1000):
+    for index in range(600):
         at += float(rng.exponential(0.05))
         model = MODELS[int(rng.random() < 0.4)]
         text = f"prompt {index} " * int(rng.integers(1, 40))
         max_tokens = int(min(400, 1 + rng.lognormal(3.0, 1.0)))
         agent.at(at, lambda i=index, m=model, t=text, n=max_tokens: send(i, m, t, n))
     agent.run()
-    assert len(sent) == 1000
+    assert len(sent) == 600
     assert all(isinstance(seen.end, Finished) for seen, _ in sent)
     assert agent.taken_blocks() == 0
-    for seen, text in sent[::97]:
+    for seen, text in sent[::67]:
         assert seen.token_ids == reference(text, len(seen.token_ids))
     used = sum(seen.end.usage.energy_j for seen, _ in sent)
     total = agent.device.energy_j(agent.now).value

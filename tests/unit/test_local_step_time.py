@@ -43,7 +43,7 @@ def test_it_follows_a_machine_that_becomes_slower():
 
 def test_a_long_spell_of_equal_steps_does_not_spoil_the_rest():
     model = taught(200)
-    for _ in range(20_000):
+    for _ in range(4000):
         model.learn(StepWork(0, 4, 2000), POINT, machine(StepWork(0, 4, 2000)))
     for work in (StepWork(128, 0, 0), StepWork(64, 8, 3000)):
         assert model.predict_ms(work, POINT) == pytest.approx(machine(work), rel=0.5)
