@@ -1,7 +1,7 @@
 """Festina: energy-first serving of many language models on few GPUs.
 
 What programs use is here, loaded at first use: `Client` and `AsyncClient` to talk to a cluster,
-`ChatTurn`, `Sampling` and `Slo` to say what is wanted.
+`Cluster` to run one, `ChatTurn`, `Sampling` and `Slo` to say what is wanted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from festina.runtime.blocking_client import Client
     from festina.runtime.client import AsyncClient
     from festina.runtime.generation import Completion, TokenEvent
+    from festina.runtime.supervisor import Cluster
     from festina.types import Sampling, Slo
 
 __version__ = version("festina")
@@ -24,6 +25,7 @@ _HOMES = {
     "AsyncClient": "festina.runtime.client",
     "ChatTurn": "festina.messages",
     "Client": "festina.runtime.blocking_client",
+    "Cluster": "festina.runtime.supervisor",
     "Completion": "festina.runtime.generation",
     "Config": "festina.config",
     "Sampling": "festina.types",
@@ -35,6 +37,7 @@ __all__ = [
     "AsyncClient",
     "ChatTurn",
     "Client",
+    "Cluster",
     "Completion",
     "Config",
     "Sampling",

@@ -1,0 +1,71 @@
+"""The scheduler process: a thin shell around `SchedulerLogic`. Receive, decide, answer."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterable
+from threading import Event
+
+import zmq
+
+from festina.config import Config
+from festina.errors import FrameTooLargeError
+from festina.messages import Failed
+from festina.runtime.protocol.effects import Send
+from festina.runtime.protocol.scheduler import SchedulerLogic
+from festina.runtime.transport import Link
+from festina.runtime.view import build_view
+
+RECEIVE_MAX = 64
+"""Messages taken before their answers are sent."""
+
+SLEEP_MAX_S = 0.1
+"""Longest time until `stop` is looked at."""
+
+
+def run(config: Config, announce: Callable[[str], None], stop: Event) -> None:
+    """Serve until `stop` is set. Blocks; call it on the main thread of a process.
+
+    Args:
+        config: Settings.
+        announce: Called once with the endpoint, when it accepts peers.
+        stop: Ends the scheduler; streams from agents to clients go on.
+
+    Raises:
+        ConfigError: The endpoint is not allowed or in use.
+        ProfileError: A profile is truncated or inconsistent.
+        UnknownModelError: No profile has a deployment's model.
+    """
+    view = build_view(config)
+    with (
+        zmq.Context() as context,
+        Link.bind(context, config.scheduler.endpoint, config.link) as link,
+    ):
+        epoch = time.time_ns() // 1000  # grows from one process to the next
+        logic = SchedulerLogic(config, view, epoch)
+        gc.freeze()  # what was built so far lives as long as the process
+        announce(link.endpoint)
+        serve(logic, link, stop)
+
+
+def serve(logic: SchedulerLogic, link: Link, stop: Event) -> None:
+    """The loop of the process."""
+    while not stop.is_set():
+        received = link.receive(RECEIVE_MAX)
+        now = time.monotonic()
+        for peer, message in received:
+            _answer(link, logic.on_message(peer, message, now))
+        if now >= logic.next_timer(now):
+            _answer(link, logic.on_timer(now))
+        if not received:
+            link.wait(min(SLEEP_MAX_S, logic.next_timer(now) - now))
+
+
+def _answer(link: Link, sends: Iterable[Send]) -> None:
+    """An answer that cannot be delivered is lost, as its peer is: peers ask again."""
+    for send in sends:
+        try:
+            link.send(send.message, send.peer)
+        except FrameTooLargeError as error:
+            link.send(Failed("", error.info()), send.peer)

@@ -1,0 +1,257 @@
+"""A cluster on this machine: one scheduler process and one agent process per device."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Self
+
+import msgspec
+import zmq
+
+from festina import messages
+from festina.config import Config
+from festina.errors import StartError, from_info
+from festina.runtime.gpu_spec import parse_gpus
+from festina.runtime.transport import Link
+from festina.runtime.worker import STOP_TIMEOUT_S, Refusal, Report, Role, Task
+
+LINE_BYTES_MAX = 65536
+POLL_S = 0.05
+
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""An agent computes on one thread: pools that spin for work fight over the cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A process that ended although nobody told it to.
+
+    Attributes:
+        name: Which.
+        exit_code: Its exit status; negative for a signal.
+    """
+
+    name: str
+    exit_code: int
+
+
+class _Process:
+    """One worker and its pipes."""
+
+    def __init__(self, role: Role, task: Task) -> None:
+        self.name = task.name
+        self._popen = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+            [sys.executable, "-P", "-m", "festina.runtime.worker", role],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | _ONE_THREAD,
+            start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends all in order
+        )
+        stdin = self._popen.stdin
+        if stdin is None:
+            raise RuntimeError("Popen was asked for a pipe")
+        with suppress(BrokenPipeError):  # it died at once: reading its report will tell
+            stdin.write(msgspec.json.encode(task) + b"\n")
+            stdin.flush()
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._popen.poll()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._popen.pid
+
+    def endpoint(self, deadline: float) -> str:
+        """Where it listens, once it has said so.
+
+        Raises:
+            StartError: It did not by then.
+            FestinaError: What it said instead.
+        """
+        line = self._read_line(deadline)
+        if not line.endswith(b"\n"):
+            code = self.exit_code
+            what = "is not ready in time" if code is None else f"ended with status {code}"
+            raise StartError(f"{self.name} {what}", field=self.name, expected="a report")
+        report: Report = msgspec.json.decode(line, type=Report)
+        if isinstance(report, Refusal):
+            raise from_info(report.error)
+        return report.endpoint
+
+    def stop(self) -> None:
+        """Ask it to end; `finish` waits for that."""
+        if self.exit_code is None:
+            self._popen.terminate()
+
+    def finish(self, deadline: float) -> None:
+        """Wait until it has ended; past the deadline, kill it."""
+        try:
+            self._popen.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
+    def _read_line(self, deadline: float) -> bytes:
+        stdout = self._popen.stdout
+        if stdout is None:
+            raise RuntimeError("Popen was asked for a pipe")
+        line = b""
+        while not line.endswith(b"\n") and len(line) < LINE_BYTES_MAX:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or not select.select([stdout], [], [], left_s)[0]:
+                return line
+            data = os.read(stdout.fileno(), LINE_BYTES_MAX)
+            if not data:
+                self._popen.wait(max(0.0, deadline - time.monotonic()))
+                return line
+            line += data
+        return line
+
+
+class Cluster:
+    """Runs while its `with` block does; leaves no process, file or shared memory behind.
+
+    Processes that die are not started again: `deaths` tells.
+
+    Args:
+        config: Everything.
+        start_timeout_s: Bound of the start, model loading included where it is preloaded.
+        stop_timeout_s: Bound of the end; processes that take longer are killed.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        start_timeout_s: float = 120.0,
+        stop_timeout_s: float = STOP_TIMEOUT_S + 2.0,
+    ) -> None:
+        self._config = config
+        self._gpus = parse_gpus(config.gpus)
+        self._start_timeout_s = start_timeout_s
+        self._stop_timeout_s = stop_timeout_s
+        self._scheduler: _Process | None = None
+        self._agents: list[_Process] = []
+        self._endpoint = ""
+
+    @property
+    def endpoint(self) -> str:
+        """Where clients connect; "" while it is not running."""
+        return self._endpoint
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process id of each process, by name."""
+        return {process.name: process.pid for process in self._processes()}
+
+    def deaths(self) -> tuple[Death, ...]:
+        """Processes that have ended while the cluster should be running."""
+        return tuple(
+            Death(process.name, code)
+            for process in self._processes()
+            if (code := process.exit_code) is not None
+        )
+
+    def wait(self) -> tuple[Death, ...]:
+        """Wait until a process dies, and tell which; Ctrl-C raises as usual."""
+        while not (deaths := self.deaths()):
+            time.sleep(POLL_S)
+        return deaths
+
+    def __enter__(self) -> Self:
+        """Start everything and wait until every agent has joined.
+
+        Raises:
+            StartError: A process did not start in time.
+            FestinaError: What a process found wrong with its settings.
+        """
+        try:
+            self._start(time.monotonic() + self._start_timeout_s)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _start(self, deadline: float) -> None:
+        self._scheduler = _Process("scheduler", Task(self._config))
+        self._endpoint = self._scheduler.endpoint(deadline)
+        for gpu in self._gpus:
+            task = Task(self._config, gpu.name, gpu.gpu, self._endpoint)
+            self._agents.append(_Process("agent", task))
+        for agent in self._agents:
+            agent.endpoint(deadline)
+        self._wait_for_summaries(deadline)
+
+    def _wait_for_summaries(self, deadline: float) -> None:
+        """Until the scheduler has heard from all agents."""
+        missing = {gpu.name for gpu in self._gpus}
+        with (
+            zmq.Context() as context,
+            Link.connect(context, self._endpoint, self._config.link) as link,
+        ):
+            while missing:
+                if self.deaths() or time.monotonic() > deadline:
+                    names = ", ".join(sorted(missing))
+                    raise StartError(
+                        f"{names} did not join", field="gpus", expected="every agent registers"
+                    )
+                link.send(messages.GetCluster())
+                link.wait(POLL_S)
+                for _, message in link.receive(16):
+                    if isinstance(message, messages.Cluster):
+                        missing -= {agent.agent for agent in message.agents}
+                        time.sleep(POLL_S if missing else 0.0)
+
+    def _processes(self) -> list[_Process]:
+        first = [] if self._scheduler is None else [self._scheduler]
+        return first + self._agents
+
+    def _stop(self) -> None:
+        """End the agents, then the scheduler that they say goodbye to."""
+        for group in (self._agents, self._processes()):
+            deadline = time.monotonic() + self._stop_timeout_s
+            for process in group:
+                process.stop()
+            for process in group:
+                process.finish(deadline)
+        self._agents = []
+        self._scheduler = None
+        self._endpoint = ""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, SIGTERM raises `SystemExit`, so that `with` blocks end as they do on Ctrl-C."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
