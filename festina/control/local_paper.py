@@ -22,11 +22,7 @@ def choose(
 
     Never waits while there is something to do.
     """
-    tasks = [
-        (*_score(lane, seq, rules, point, now), lane, seq)
-        for lane in lanes
-        for seq in (*lane.decodes(), *lane.prefills())
-    ]
+    tasks = [task for lane in lanes for task in _tasks(lane, rules, point, now)]
     tasks.sort(key=lambda task: task[:2], reverse=True)
     chosen: dict[str, Choice] = {}
     for _, _, lane, _ in tasks:
@@ -40,19 +36,31 @@ def choose(
     return Wait(INFINITY)
 
 
-def _score(
-    lane: Lane, seq: Sequence, rules: LocalRules, point: OperatingPoint, now: float
-) -> tuple[float, int]:
-    if seq.decoding:
-        if seq.outgrown:
-            return INFINITY, -seq.number
-        latency_s, beta = predict_s(lane, (seq,), (), point), 0.0
-    else:
-        unit = min(seq.pending_tokens, rules.chunk_tokens)
-        latency_s, beta = predict_s(lane, (), ((seq, unit),), point), rules.beta
+def _tasks(
+    lane: Lane, rules: LocalRules, point: OperatingPoint, now: float
+) -> list[tuple[float, int, Lane, Sequence]]:
+    """The lane's tasks with their scores. Its decodes share one step, so they share its latency."""
+    decodes = lane.decodes()
+    step_s = predict_s(lane, decodes[: rules.batch_max], (), point) if decodes else 0.0
+    tasks = [(_decode_score(seq, step_s, rules, now), -seq.number, lane, seq) for seq in decodes]
+    units: dict[tuple[int, int], float] = {}
+    for seq in lane.prefills():
+        unit = min(seq.pending_tokens, rules.chunk_tokens), seq.cached
+        if unit not in units:
+            units[unit] = predict_s(lane, (), ((seq, unit[0]),), point)
+        score = _score(seq, units[unit], rules, now, rules.beta)
+        tasks.append((score, -seq.number, lane, seq))
+    return tasks
+
+
+def _decode_score(seq: Sequence, step_s: float, rules: LocalRules, now: float) -> float:
+    return INFINITY if seq.outgrown else _score(seq, step_s, rules, now, 0.0)
+
+
+def _score(seq: Sequence, latency_s: float, rules: LocalRules, now: float, beta: float) -> float:
     slack_s = seq.due_at(rules.margin) - now
     age_s = now - seq.runnable_at
-    return paper_score(latency_s * 1e3, slack_s * 1e3, age_s * 1e3, beta), -seq.number
+    return paper_score(latency_s * 1e3, slack_s * 1e3, age_s * 1e3, beta)
 
 
 def _fill(lane: Lane, queue: Items[Sequence], rules: LocalRules) -> Choice:
