@@ -11,6 +11,7 @@ import numpy
 import numpy.typing
 
 __all__: list[str] = [
+    "ClusterView",
     "CpuBatch",
     "CpuDecoder",
     "CpuKernels",
@@ -18,6 +19,9 @@ __all__: list[str] = [
     "CudaDriver",
     "CudaDriverError",
     "ModelSpec",
+    "OperatingPointSolver",
+    "Placement",
+    "Plan",
     "ProfileTable",
     "TableSpec",
     "build_info",
@@ -364,6 +368,108 @@ class ProfileTable:
     def updates(self) -> int: ...
     @property
     def writable(self) -> bool: ...
+
+class Placement:
+    """
+    Where a request should run.
+    """
+    @property
+    def action(self) -> str: ...
+    @property
+    def clock_mhz(self) -> int: ...
+    @property
+    def energy_j(self) -> float: ...
+    @property
+    def on_time(self) -> bool: ...
+    @property
+    def slot(self) -> int: ...
+    @property
+    def tbt_ms(self) -> float: ...
+    @property
+    def ttft_ms(self) -> float: ...
+
+class ClusterView:
+    """
+    The native view behind festina.control.placement.ClusterView.
+    """
+    def __init__(
+        self, tables: list[tuple[str, ProfileTable]], settings: dict[str, typing.Any]
+    ) -> None: ...
+    def add_gpu(
+        self,
+        name: str,
+        device_kind: str,
+        sms_total: typing.SupportsInt | typing.SupportsIndex,
+        clocks_mhz: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+        memory_bytes: typing.SupportsFloat | typing.SupportsIndex,
+        models: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+    ) -> int: ...
+    def add_model(
+        self,
+        name: str,
+        profile_model: str,
+        ttft_ms: typing.SupportsFloat | typing.SupportsIndex,
+        tbt_ms: typing.SupportsFloat | typing.SupportsIndex,
+        context_tokens: typing.SupportsInt | typing.SupportsIndex,
+    ) -> int: ...
+    def expire(self, now_ms: typing.SupportsFloat | typing.SupportsIndex) -> int: ...
+    def place(
+        self,
+        model: typing.SupportsInt | typing.SupportsIndex,
+        input_tokens: typing.SupportsInt | typing.SupportsIndex,
+        max_tokens: typing.SupportsInt | typing.SupportsIndex,
+        ttft_ms: typing.SupportsFloat | typing.SupportsIndex,
+        tbt_ms: typing.SupportsFloat | typing.SupportsIndex,
+        exclude: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+    ) -> Placement: ...
+    def remove_gpu(self, slot: typing.SupportsInt | typing.SupportsIndex) -> None: ...
+    def reserve(
+        self,
+        slot: typing.SupportsInt | typing.SupportsIndex,
+        ticket: typing.SupportsInt | typing.SupportsIndex,
+        model: typing.SupportsInt | typing.SupportsIndex,
+        input_tokens: typing.SupportsInt | typing.SupportsIndex,
+        max_tokens: typing.SupportsInt | typing.SupportsIndex,
+        now_ms: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> None: ...
+    def reserved(self, slot: typing.SupportsInt | typing.SupportsIndex) -> int: ...
+    def update(
+        self, slot: typing.SupportsInt | typing.SupportsIndex, summary: typing.Any
+    ) -> None: ...
+
+class Plan:
+    """
+    What runs next on one GPU, on how many SMs and at which clock.
+    """
+    @property
+    def clock_mhz(self) -> int: ...
+    @property
+    def energy_j(self) -> float: ...
+    @property
+    def latency_ms(self) -> numpy.typing.NDArray[numpy.float32]: ...
+    @property
+    def on_time(self) -> bool: ...
+    @property
+    def power_w(self) -> float: ...
+    @property
+    def rung(self) -> numpy.typing.NDArray[numpy.int32]: ...
+    @property
+    def span_ms(self) -> float: ...
+
+class OperatingPointSolver:
+    """
+    The native solver behind festina.control.operating_point.Solver.
+    """
+    def __init__(self, table: typing.Any, settings: dict[str, typing.Any]) -> None: ...
+    def solve(
+        self,
+        tasks: numpy.ndarray,
+        clock_mhz: typing.SupportsInt | typing.SupportsIndex,
+        sms: typing.SupportsInt | typing.SupportsIndex,
+        memory_free_bytes: typing.SupportsFloat | typing.SupportsIndex,
+        since_switch_ms: typing.SupportsFloat | typing.SupportsIndex,
+        power_budget_w: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> Plan: ...
 
 def build_info() -> dict[str, typing.Any]:
     """

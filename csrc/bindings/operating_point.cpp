@@ -1,4 +1,5 @@
 #include <pybind11/numpy.h>
+#include <pybind11/typing.h>
 
 #include <string>
 
@@ -43,6 +44,8 @@ Options options_from(const py::dict& settings) {
   return o;
 }
 
+using Settings = py::typing::Dict<py::str, py::object>;
+
 // A plan that owns its arrays.
 struct Answer {
   int clock_mhz;
@@ -56,14 +59,17 @@ struct Answer {
 
 class TableSolver {
  public:
-  TableSolver(const py::object& table, const py::dict& settings)
+  TableSolver(const py::object& table, const Settings& settings)
       : table_(table),
         profile_(table.cast<const ProfileTable&>().view()),
         solver_(profile_, options_from(settings)) {}
 
-  Answer solve(const py::array_t<Task, py::array::c_style>& tasks, int clock_mhz, int sms,
-               double memory_free_bytes, float since_switch_ms, float power_budget_w) {
-    if (tasks.ndim() != 1) throw BadInput("tasks", "one dimension");
+  Answer solve(const py::array& given, int clock_mhz, int sms, double memory_free_bytes,
+               float since_switch_ms, float power_budget_w) {
+    if (!py::isinstance<py::array_t<Task>>(given) || given.ndim() != 1) {
+      throw BadInput("tasks", "one dimension of dtype TASK");
+    }
+    const auto tasks = py::array_t<Task, py::array::c_style>::ensure(given);
     const std::span<const Task> span(tasks.data(), static_cast<std::size_t>(tasks.size()));
     const Plan& plan =
         solver_.solve(span, {clock_mhz, sms, memory_free_bytes, since_switch_ms, power_budget_w});
@@ -103,7 +109,8 @@ void register_operating_point(py::module_& m) {
       .def_readonly("latency_ms", &Answer::latency_ms);
   py::class_<TableSolver>(m, "OperatingPointSolver",
                           "The native solver behind festina.control.operating_point.Solver.")
-      .def(py::init<const py::object&, const py::dict&>(), py::arg("table"), py::arg("settings"))
+      .def(py::init<const py::object&, const operating_point::Settings&>(), py::arg("table"),
+           py::arg("settings"))
       .def("solve", &TableSolver::solve, py::arg("tasks"), py::arg("clock_mhz"), py::arg("sms"),
            py::arg("memory_free_bytes"), py::arg("since_switch_ms"), py::arg("power_budget_w"));
 }

@@ -1,4 +1,5 @@
 #include <pybind11/stl.h>
+#include <pybind11/typing.h>
 
 #include <string>
 #include <unordered_map>
@@ -67,10 +68,13 @@ Options options_from(const py::dict& settings) {
   return o;
 }
 
+using Settings = py::typing::Dict<py::str, py::object>;
+using Tables = py::typing::List<py::typing::Tuple<py::str, ProfileTable>>;
+
 // The view with the names of its deployments, and the tables that it reads.
 class NamedView {
  public:
-  NamedView(const py::list& tables, const py::dict& settings)
+  NamedView(const Tables& tables, const Settings& settings)
       : tables_(tables), view_(views(tables), options_from(settings)) {}
 
   int add_model(const std::string& name, const std::string& profile_model, float ttft_ms,
@@ -170,7 +174,8 @@ void register_placement(py::module_& m) {
       .def_readonly("energy_j", &Placement::energy_j);
   py::class_<NamedView>(m, "ClusterView",
                         "The native view behind festina.control.placement.ClusterView.")
-      .def(py::init<const py::list&, const py::dict&>(), py::arg("tables"), py::arg("settings"))
+      .def(py::init<const placement::Tables&, const placement::Settings&>(), py::arg("tables"),
+           py::arg("settings"))
       .def("add_model", &NamedView::add_model, py::arg("name"), py::arg("profile_model"),
            py::arg("ttft_ms"), py::arg("tbt_ms"), py::arg("context_tokens"))
       .def(

@@ -1,9 +1,10 @@
 """One GPU's operating point: what runs next, on how many SMs, at which clock (DESIGN 4.2).
 
-The decision is native (`csrc/core/operating_point`). Tasks are ordered by urgency, Score = Latency /
-(Slack - beta * Age) (paper section 3.4, equation 4), and admitted in that order as long as memory and
-SMs last, skipping what does not fit. Then all clocks are swept: at each, every task gets the fewest
-SMs that meet its deadline, and the clock of least energy at which these fit is taken.
+The decision is native (`csrc/core/operating_point`). Tasks are ordered by urgency,
+Score = Latency / (Slack - beta * Age) (paper section 3.4, equation 4), and admitted in that order
+as long as memory and SMs last, skipping what does not fit. Then all clocks are swept: at each,
+every task gets the fewest SMs that meet its deadline, and the clock of least energy at which they
+fit is taken.
 
 A task that cannot meet its deadline any more takes the SMs that are left, and the clock is the
 highest, so that it is late by as little as possible.
@@ -89,6 +90,9 @@ class SolverSettings(msgspec.Struct, frozen=True, kw_only=True):
     dwell_ms: float = 0.0
 
 
+DEFAULT_SETTINGS = SolverSettings()
+
+
 class Solver:
     """Chooses operating points of one GPU. Used by one thread.
 
@@ -100,7 +104,7 @@ class Solver:
         BadRequestError: A setting is out of range.
     """
 
-    def __init__(self, profile: ProfileTable, settings: SolverSettings = SolverSettings()) -> None:
+    def __init__(self, profile: ProfileTable, settings: SolverSettings = DEFAULT_SETTINGS) -> None:
         self._solver = _core.OperatingPointSolver(profile.native, msgspec.structs.asdict(settings))
 
     def solve(
@@ -124,7 +128,8 @@ class Solver:
             power_budget_w: Power that the device may draw (`festina` form).
 
         Raises:
-            BadRequestError: A figure is out of range; `field` names the task and the field.
+            BadRequestError: `tasks` has another dtype, or a figure is out of range; `field` names
+                the task and the field.
         """
         return self._solver.solve(
             tasks, clock_mhz, sms, memory_free_bytes, since_switch_ms, power_budget_w

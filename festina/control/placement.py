@@ -56,6 +56,9 @@ class Improvements(msgspec.Struct, frozen=True, kw_only=True):
     spread_margin: bool = True
 
 
+ALL_IMPROVEMENTS = Improvements()
+
+
 class ClusterView:
     """The scheduler's picture of the cluster, and where it places requests.
 
@@ -86,7 +89,7 @@ class ClusterView:
         queue_max: int = 512,
         retry_after_ms: int = 500,
         wake_stay_s: float = 60.0,
-        improvements: Improvements = Improvements(),
+        improvements: Improvements = ALL_IMPROVEMENTS,
     ) -> None:
         settings: dict[str, object] = {
             "policy": policy,

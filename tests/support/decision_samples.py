@@ -1,4 +1,4 @@
-"""A small profile whose figures follow simple formulas, and summaries, for tests of the decisions."""
+"""A small profile of simple formulas, and summaries, for tests of the decisions."""
 
 import itertools
 

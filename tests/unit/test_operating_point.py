@@ -252,6 +252,12 @@ def test_a_bad_task_is_named(profile, change, field):
     assert caught.value.field == f"tasks[1].{field}"
 
 
+@pytest.mark.parametrize("tasks", [np.zeros(2), np.zeros((1, 1), TASK), np.zeros(2, np.int64)])
+def test_tasks_of_another_kind_are_refused(profile, tasks):
+    with pytest.raises(BadRequestError, match="TASK"):
+        Solver(profile).solve(tasks, **EVERYTHING)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -1,4 +1,4 @@
-"""Placement against slow, independent statements of both rules in plain Python, on small clusters."""
+"""Placement against slow, independent statements of both rules, on small clusters."""
 
 import math
 import random
@@ -298,7 +298,7 @@ improvements = st.builds(
 
 
 def best_on_time(gpu: Gpu, request: Request) -> Option | None:
-    """What the rule takes on one GPU: busy ones at the least clock that will do, others cheapest."""
+    """What the rule takes on one GPU: the least clock that will do if busy, else the cheapest."""
     good = [o for o in gpu.options(request) if o.room and o.slack(request) >= 1]
     if not good:
         return None
