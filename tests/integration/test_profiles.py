@@ -9,10 +9,11 @@ from typer.testing import CliRunner
 
 from festina.cli.main import app
 from festina.control.profile import ProfileTable
+from festina.control.profile_csv import SOURCES, read_profile
 from festina.device import physics
 from festina.device.modelled_profile import ProfileAxes, modelled_head, modelled_rows
 from festina.device.profile_file import COLUMNS, format_profile
-from festina.types import Phase
+from festina.types import Phase, Provenance
 
 PROFILES = Path(__file__).parents[2] / "profiles"
 MODELLED = sorted(
@@ -75,6 +76,19 @@ def test_the_command_writes_the_profile_that_ships(tmp_path):
     shipped = PROFILES / "H100-SXM5-80GB" / "yi-9b.csv"
     assert read(written.read_text("utf-8"))[0] == read(shipped.read_text("utf-8"))[0]
     assert [path.name for path in written.parent.iterdir()] == ["yi-9b.csv"]
+
+
+def test_the_cpu_profile_is_measured_and_says_where_when_and_how():
+    profile = read_profile(PROFILES / "cpu" / "smollm2-135m.csv")
+    info = profile.info
+    assert info.machine
+    assert info.date
+    assert info.made_by == "festina profile --device cpu --model smollm2-135m"
+    assert info.power_source is Provenance.MODELLED
+    for grid in (profile.prefill, profile.decode):
+        assert np.all(grid.cells["source"] == SOURCES.index("measured"))
+        assert np.all(grid.cells["samples"] >= 5)
+        assert np.all(np.diff(grid.cells["latency_ms"], axis=0) > 0.0)  # more work takes longer
 
 
 def test_writing_twice_gives_the_same_text():
