@@ -5,7 +5,8 @@ thread) and, where installed, torch (one thread), both on weights that were dequ
 they read over five times the bytes. `fma_gflops` and `memory_gb_per_s` are what this machine was
 measured to do at best, so that `gflops` can be read as a share.
 
-Run: OPENBLAS_NUM_THREADS=1 .venv/bin/pytest bench/test_cpu_kernels.py --benchmark-only
+Run: OPENBLAS_NUM_THREADS=1 .venv/bin/pytest bench/test_cpu_kernels.py --benchmark-only -s
+On a busy machine add --benchmark-timer=time.thread_time: all of it is one thread's arithmetic.
 """
 
 import os

@@ -64,8 +64,8 @@ struct Q4_1 {
     // All 16 values a nibble can mean, then one permutation per 16 weights.
     const VecF table = madd(to_float(iota()), d, m);
     const VecI both = bytes(block + 4);
-    w[0] = __builtin_shuffle(table, both);
-    w[1] = __builtin_shuffle(table, both >> 4);
+    w[0] = permute(table, both);
+    w[1] = permute(table, both >> 4);
 #else
     for_nibbles(block + 4, [&](int i, VecI q) { w[i] = madd(to_float(q), d, m); });
 #endif

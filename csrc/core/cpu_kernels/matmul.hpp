@@ -215,7 +215,8 @@ void matmul(const float* x, std::size_t n, const Weight& w, float* out, bool acc
 
 /// As many independent chains as a tile has, all operands in registers.
 void probe(std::size_t rounds, float* sink) {
-  VecF acc[kTileRows * kTileX] = {};
+  VecF acc[kTileRows * kTileX];  // all different, or the compiler would compute them once
+  for (int i = 0; i < kTileRows * kTileX; ++i) acc[i] = splat(*sink + static_cast<float>(i));
   const VecF half = splat(0.5F);
   for (std::size_t i = 0; i < rounds; ++i) {
     for (auto& a : acc) a = madd(a, half, half);

@@ -106,6 +106,18 @@ FESTINA_INLINE VecF madd(VecF a, VecF b, VecF c) {
 #endif
 }
 
+/// Lane i of the result is lane index[i] of the table; only the low bits of an index count.
+FESTINA_INLINE VecF permute(VecF table, VecI index) {
+#if defined(__AVX512F__) && FESTINA_LANES == 16
+  return reinterpret_cast<VecF>(
+      _mm512_permutexvar_ps(reinterpret_cast<__m512i>(index), reinterpret_cast<__m512>(table)));
+#else
+  VecF result{};
+  for (int i = 0; i < kLanes; ++i) result[i] = table[index[i] & (kLanes - 1)];
+  return result;
+#endif
+}
+
 typedef float Vec4 __attribute__((vector_size(16)));
 
 /// Sum of neighbouring halves down to four lanes; always in the same order.
