@@ -19,7 +19,7 @@ CLOSE = 1e-4
 
 
 def figures(task, rung: int, clock: int):
-    e = TABLE.lookup(task["model"], task["phase"], rung, clock, task["work0"], task["work1"])[0]
+    e = TABLE.estimate(task["model"], task["phase"], rung, clock, task["work0"], task["work1"])[0]
     return float(e["latency_ms"]), float(e["power_w"])
 
 

@@ -53,7 +53,7 @@ class Option:
 
 
 def estimate(model: str, phase: Phase, rung: int, clock: int, work0: float, work1: float):
-    e = TABLE.lookup(TABLE.index(model), phase, rung, clock, work0, work1)[0]
+    e = TABLE.estimate(TABLE.index(model), phase, rung, clock, work0, work1)[0]
     return float(e["latency_ms"]), float(e["power_w"])
 
 
