@@ -64,7 +64,7 @@ def grids(profile, tasks):
     rungs, clocks = len(profile.sms), len(profile.clocks_mhz)
     i, c, r = np.indices((len(tasks), clocks, rungs)).reshape(3, -1)
     columns = (tasks[name][i] for name in ("model", "phase"))
-    found = profile.lookup(*columns, r, c, tasks["work0"][i], tasks["work1"][i])
+    found = profile.estimate(*columns, r, c, tasks["work0"][i], tasks["work1"][i])
     shape = (len(tasks), clocks, rungs)
     return found["latency_ms"].reshape(shape), found["power_w"].reshape(shape)
 
