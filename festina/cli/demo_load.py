@@ -62,7 +62,7 @@ def demo_deployments(weights: str) -> tuple[DeploymentConfig, DeploymentConfig]:
         DeploymentConfig(
             name=RELAXED,
             weights=weights,
-            slo=Slo(ttft_ms=15000.0, tbt_ms=1000.0),
+            slo=Slo(ttft_ms=20000.0, tbt_ms=500.0),
             pace=1.0,
             kv_tokens=8192,
             preload=True,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import typer
 
-from festina.cli import config, env, models, profile, replay, submit, top
+from festina.cli import config, demo, env, models, process, profile, replay, serve, submit, top
 from festina.errors import (
     BadRequestError,
     ConfigError,
@@ -34,13 +34,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("serve")(serve.command)
 app.command("submit")(submit.command)
 app.command("replay")(replay.command)
 app.command("top")(top.command)
-app.command("config")(config.command)
+app.command("demo")(demo.command)
 app.add_typer(models.app, name="models")
+app.command("config")(config.command)
 app.command("profile")(profile.command)
 app.command("env")(env.command)
+app.command("scheduler")(process.scheduler)
+app.command("agent")(process.agent)
 
 
 def main() -> None:

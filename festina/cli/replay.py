@@ -39,6 +39,9 @@ def command(
     speedup: Annotated[float, typer.Option(min=1e-6, help="Divides the times.")] = 1.0,
     scale_tokens: Annotated[float, typer.Option(min=1e-6, help="Multiplies the lengths.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Of prompts and drawn deployments.")] = 0,
+    retries: Annotated[
+        int, typer.Option(min=0, help="Tries after a refusal for overload; TTFT goes on counting.")
+    ] = 100,
     json: Json = False,
 ) -> None:
     """Send the requests of TRACE when they are due, whatever became of earlier ones.
@@ -53,7 +56,7 @@ def command(
     shaped = shape_trace(rows, duration_s=duration, speedup=speedup, scale_tokens=scale_tokens)
     if not shaped:
         raise BadRequestError("no request is left", field="--duration", expected="a longer time")
-    run = asyncio.run(_replay(found, shaped, rng, Console(stderr=True, quiet=json)))
+    run = asyncio.run(_replay(found, shaped, rng, retries, Console(stderr=True, quiet=json)))
     if json:
         print(outcome_json(run))
     else:
@@ -63,7 +66,11 @@ def command(
 
 
 async def _replay(
-    config: Config, rows: Sequence[TraceRow], rng: np.random.Generator, console: Console
+    config: Config,
+    rows: Sequence[TraceRow],
+    rng: np.random.Generator,
+    retries: int,
+    console: Console,
 ) -> Run:
     async with AsyncClient(config.scheduler.endpoint, link=config.link) as client:
         cluster = await client.cluster()
@@ -71,7 +78,7 @@ async def _replay(
         requests = plan_requests(rows, deployments, rng)
         _tell_cuts(rows, requests, console)
         with LiveRun(console, len(requests), {}) as live:
-            return await drive(requests, streams_of(client), time.monotonic, live.observe)
+            return await drive(requests, streams_of(client, retries), time.monotonic, live.observe)
 
 
 def _tell_cuts(

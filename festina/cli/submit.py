@@ -43,6 +43,8 @@ def command(
     """Ask a running cluster; the deployment's objectives hold unless you give your own."""
     found = settings(config, sets, endpoint=endpoint).config
     text = sys.stdin.read() if prompt == "-" else prompt
+    if not text.strip():
+        raise BadRequestError("the prompt is empty", field="prompt", expected="text")
     turns = [ChatTurn("system", system)] if system else []
     completion = asyncio.run(
         _ask(

@@ -7,7 +7,16 @@ from pathlib import Path
 from festina.config import Config
 from festina.control.placement import ClusterView
 from festina.control.profile import ProfileTable, shipped_profiles
+from festina.control.profile_csv import read_profile
+from festina.control.stand_in import ModelSizes, stand_in
+from festina.device import physics
+from festina.engine import models
+from festina.engine.architecture import read_config
+from festina.engine.gguf_file import GgufFile
 from festina.engine.simulated import PREFIX
+from festina.engine.weights import model_shape, read_weights
+
+PROFILE_NAME_MAX = 127
 
 
 def build_view(config: Config) -> ClusterView:
@@ -15,12 +24,11 @@ def build_view(config: Config) -> ClusterView:
 
     Raises:
         ProfileError: A profile is truncated or inconsistent.
-        UnknownModelError: No profile has a deployment's model.
+        UnknownModelError: A simulated model has no known shape.
+        WeightsError: A weights file is absent or damaged.
+        UnsupportedModelError: The architecture of a weights file is not implemented.
     """
-    folder = Path(config.profiles) if config.profiles else shipped_profiles()
-    profiles = {
-        kind.name: ProfileTable.load(kind) for kind in sorted(folder.iterdir()) if kind.is_dir()
-    }
+    profiles = _profiles(config)
     view = ClusterView(
         profiles,
         config.scheduler.policy,
@@ -32,8 +40,45 @@ def build_view(config: Config) -> ClusterView:
     for deployment in config.deployments:
         view.add_model(
             deployment.name,
-            deployment.weights.removeprefix(PREFIX),
+            _profile_name(deployment.weights),
             deployment.slo,
             deployment.context_tokens,
         )
     return view
+
+
+def _profiles(config: Config) -> dict[str, ProfileTable]:
+    """The profiles of every device kind, with stand-ins for deployed models that have none."""
+    folder = Path(config.profiles) if config.profiles else shipped_profiles()
+    weights = sorted({deployment.weights for deployment in config.deployments})
+    tables = {}
+    for kind in sorted(path for path in folder.iterdir() if path.is_dir()):
+        profiles = [read_profile(path) for path in sorted(kind.glob("*.csv"))]
+        known = {profile.info.model for profile in profiles}
+        tables[kind.name] = ProfileTable.from_profiles(
+            profiles
+            + [
+                stand_in(profiles, _profile_name(item), _sizes(item, config))
+                for item in weights
+                if _profile_name(item) not in known
+            ]
+        )
+    return tables
+
+
+def _profile_name(weights: str) -> str:
+    """The name in the profiles of what a deployment runs; a path is cut to what fits there."""
+    return weights.removeprefix(PREFIX)[-PROFILE_NAME_MAX:]
+
+
+def _sizes(weights: str, config: Config) -> ModelSizes:
+    if weights.startswith(PREFIX):
+        decoder = physics.model_named(weights.removeprefix(PREFIX))
+        return ModelSizes(
+            decoder.resident_bytes, decoder.kv_bytes_per_token, decoder.context_tokens
+        )
+    cache_dir = Path(config.models_dir) if config.models_dir else None
+    file = GgufFile(models.resolve(weights, cache_dir))
+    decoder_config = read_config(file)
+    shape = model_shape(decoder_config, read_weights(file, decoder_config))
+    return ModelSizes(shape.weight_bytes, shape.kv_bytes_per_token, shape.context_tokens)

@@ -169,8 +169,14 @@ Observer = Callable[[Transcript], None]
 """Told after each event of a request, and when it has ended (`ended_s` is set)."""
 
 
-def streams_of(client: AsyncClient) -> OpenStream:
-    """Streams from a cluster; a request that is abandoned early is cancelled."""
+def streams_of(client: AsyncClient, retries: int) -> OpenStream:
+    """Streams from a cluster; a request that is abandoned early is cancelled.
+
+    Args:
+        client: Connected.
+        retries: How often a request that is refused for now tries again, with growing pauses; its
+            TTFT goes on counting.
+    """
 
     async def stream(request: PlannedRequest) -> AsyncIterator[TokenEvent | Completion]:
         async with client.generate(
@@ -181,6 +187,7 @@ def streams_of(client: AsyncClient) -> OpenStream:
             max_tokens=request.max_tokens,
             slo=request.slo,
             sampling=request.sampling,
+            retries=retries,
         ) as pieces:
             async for piece in pieces:
                 yield piece

@@ -13,8 +13,8 @@ from festina.types import Sampling
 from festina.workload.driver import PlannedRequest
 from festina.workload.trace import TraceRow, assign_models, rename_models, shape_trace
 
-PROMPT_IDS = range(1000, 10_000)
-"""Token ids of random prompts: ordinary words in the vocabulary of any model served."""
+PROMPT_IDS = range(32, 256)
+"""Token ids of random prompts: in every vocabulary, above the usual special tokens."""
 
 
 def choose_models(

@@ -1,0 +1,54 @@
+"""`festina scheduler` and `festina agent`: single processes, to build a cluster by hand."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from festina.cli.options import ConfigFile, Deploy, EndpointOption, SetFlags, settings
+from festina.runtime import agent as agent_process
+from festina.runtime import scheduler as scheduler_process
+
+
+def scheduler(
+    config: ConfigFile = None,
+    sets: SetFlags = None,
+    deploy: Deploy = None,
+    endpoint: EndpointOption = None,
+) -> None:
+    """Run the global scheduler alone; print its endpoint. Agents join it by that."""
+    found = settings(config, sets, deploy=deploy, endpoint=endpoint).config
+    _until_ctrl_c(lambda stop: scheduler_process.run(found, _announce, stop))
+
+
+def agent(
+    join: Annotated[str, typer.Option(help="The scheduler's endpoint.")],
+    config: ConfigFile = None,
+    sets: SetFlags = None,
+    gpu: Annotated[str, typer.Option(help="cpu, sim or sim:KIND.")] = "cpu",
+    name: Annotated[str, typer.Option(help="Unique in the cluster.")] = "agent0",
+    deploy: Deploy = None,
+) -> None:
+    """Run one agent alone; print where clients reach it. Deployments as the scheduler's."""
+    found = settings(config, sets, deploy=deploy).config
+    _until_ctrl_c(lambda stop: agent_process.run(found, name, gpu, join, _announce, stop))
+
+
+def _announce(endpoint: str) -> None:
+    print(endpoint, flush=True)
+
+
+def _until_ctrl_c(run: Callable[[threading.Event], None]) -> None:
+    """Call `run`; Ctrl-C and SIGTERM set its stop event instead of tearing it apart."""
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
+    try:
+        run(stop)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
