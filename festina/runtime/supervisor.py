@@ -19,6 +19,7 @@ import zmq
 
 from festina import messages
 from festina.config import Config
+from festina.engine.cpu import COMPUTE_ENV
 from festina.errors import StartError, from_info
 from festina.runtime.gpu_spec import parse_gpus
 from festina.runtime.transport import Link
@@ -26,9 +27,6 @@ from festina.runtime.worker import STOP_TIMEOUT_S, Refusal, Report, Role, Task
 
 LINE_BYTES_MAX = 65536
 POLL_S = 0.05
-
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-"""An agent computes on one thread: pools that spin for work fight over the cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ class _Process:
             [sys.executable, "-P", "-m", "festina.runtime.worker", role],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | _ONE_THREAD,
+            env=os.environ | COMPUTE_ENV,
             start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends all in order
         )
         stdin = self._popen.stdin
