@@ -32,8 +32,11 @@ Endpoint = Annotated[str, Meta(max_length=256)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Base of all messages; the tag is the class name."""
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """Base of all messages; the tag is the class name.
+
+    Messages cannot be part of a reference cycle, so the garbage collector need not look at them.
+    """
 
 
 # Client → scheduler

@@ -173,11 +173,14 @@ class ClientLoop:
         link = self._links.get(peer)
         if link is None:
             return
-        received = link.receive(READ_MAX)
         now = time.monotonic()
-        for _, message in received:
+        read = 0
+        for _, message in link.receive(READ_MAX):
+            read += 1
             self._apply(self._logic.on_message(peer, message, now))
-        if received:
+            if peer not in self._links:
+                return
+        if read == READ_MAX:
             self._read_soon(peer)
 
     def _set_timer(self) -> None:

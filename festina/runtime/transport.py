@@ -12,7 +12,7 @@ import enum
 import ipaddress
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -150,16 +150,18 @@ class Link:
             return Delivery.UNREACHABLE
         return Delivery.SENT
 
-    def receive(self, count_max: int) -> list[Received]:
-        """What has arrived, at most `count_max`, without waiting."""
-        received: list[Received] = []
-        socket = self._socket
-        try:
-            while len(received) < count_max:
-                received.append(self._read(socket.recv_multipart(_NOBLOCK)))
-        except zmq.Again:
-            pass
-        return received
+    def receive(self, count_max: int) -> Iterator[Received]:
+        """What has arrived, at most `count_max`, without waiting.
+
+        Each message is read when it is asked for, so that one is answered before the next is read:
+        finding out that there is no next takes longer than reading one.
+        """
+        for _ in range(count_max):
+            try:
+                first = self._socket.recv(_NOBLOCK)
+            except zmq.Again:
+                return
+            yield self._read(first)
 
     def wait(self, timeout_s: float) -> bool:
         """Whether something can be received, waiting up to `timeout_s` for it."""
@@ -180,14 +182,16 @@ class Link:
     ) -> None:
         self.close()
 
-    def _read(self, parts: list[bytes]) -> Received:
-        peer = parts.pop(0) if self._routes else b""
-        if len(parts) != 1:
-            return peer, ProtocolError(
-                f"a message of {len(parts)} parts", field="frame", expected="one part"
-            )
+    def _read(self, first: bytes) -> Received:
+        """The rest of a message; its parts arrive together, so none is waited for."""
+        socket = self._socket
+        peer, frame = (first, socket.recv(_NOBLOCK)) if self._routes else (b"", first)
+        if socket.getsockopt(zmq.RCVMORE):
+            parts = 1 + len(socket.recv_multipart(_NOBLOCK))
+            error = ProtocolError(f"a message of {parts} parts", field="frame", expected="one part")
+            return peer, error
         try:
-            return peer, decode(parts[0])
+            return peer, decode(frame)
         except ProtocolError as error:
             return peer, error
 

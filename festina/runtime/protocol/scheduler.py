@@ -223,7 +223,9 @@ class SchedulerLogic:
             input_tokens,
             submit.max_tokens,
             submit.slo or deployment.slo,
-            [agent.slot for name in submit.exclude if (agent := self._agents.get(name))],
+            [agent.slot for name in submit.exclude if (agent := self._agents.get(name))]
+            if submit.exclude
+            else (),
         )
         agent = self._slots[decision.slot]
         self._ticket += 1

@@ -27,12 +27,10 @@ def check_submit(submit: Submit, deployments: Mapping[str, DeploymentConfig]) ->
             field="model",
             expected="one of " + ", ".join(deployments),
         )
-    for field, tokens in (
-        ("input_tokens", submit.input_tokens),
-        ("max_tokens", submit.max_tokens),
-    ):
-        if tokens < 1:
-            raise BadRequestError(f"{tokens} tokens", field=field, expected="at least 1")
+    if submit.input_tokens < 1:
+        raise BadRequestError("an empty prompt", field="input_tokens", expected="at least 1")
+    if submit.max_tokens < 1:
+        raise BadRequestError("no output wanted", field="max_tokens", expected="at least 1")
     _check_context(submit, deployment.context_tokens)
     if submit.slo is not None:
         _check_slo(submit.slo)
