@@ -66,11 +66,9 @@ class TableSolver {
 
   Answer solve(const py::array& given, int clock_mhz, int sms, double memory_free_bytes,
                float since_switch_ms, float power_budget_w) {
-    if (!py::isinstance<py::array_t<Task>>(given) || given.ndim() != 1) {
-      throw BadInput("tasks", "one dimension of dtype TASK");
-    }
-    const auto tasks = py::array_t<Task, py::array::c_style>::ensure(given);
-    const std::span<const Task> span(tasks.data(), static_cast<std::size_t>(tasks.size()));
+    const py::array tasks = rows(given);
+    const std::span<const Task> span(static_cast<const Task*>(tasks.data()),
+                                     static_cast<std::size_t>(tasks.size()));
     const Plan& plan =
         solver_.solve(span, {clock_mhz, sms, memory_free_bytes, since_switch_ms, power_budget_w});
     return {profile_.clock_mhz(plan.clock),
@@ -83,6 +81,20 @@ class TableSolver {
   }
 
  private:
+  // `given` as contiguous tasks. Comparing structured types field by field costs as much as solving
+  // for ten tasks; arrays mostly share the type object of the array before.
+  py::array rows(const py::array& given) {
+    const py::dtype type = given.dtype();
+    if (!type.is(task_type_)) {
+      if (!py::isinstance<py::array_t<Task>>(given)) throw BadInput("tasks", "dtype TASK");
+      task_type_ = type;
+    }
+    if (given.ndim() != 1) throw BadInput("tasks", "one dimension of dtype TASK");
+    const bool packed = given.strides(0) == sizeof(Task) || given.size() < 2;
+    return packed ? given : py::array_t<Task, py::array::c_style>::ensure(given);
+  }
+
+  py::object task_type_;
   py::object table_;  // kept alive: the solver reads its memory
   ProfileView profile_;
   Solver solver_;

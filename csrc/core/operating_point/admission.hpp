@@ -31,22 +31,22 @@ inline std::uint32_t urgency(float latency_ms, float slack_ms, float beta, float
 
 class Admission {
  public:
-  Admission(const ProfileView& profile, const Options& options, const State& state)
-      : profile_(profile), options_(options), state_(state) {}
+  Admission(const ProfileView& profile, const Options& options)
+      : profile_(profile), options_(options) {}
 
   // Fills `candidates` with one entry per task; the admitted ones have a rung.
-  void admit(std::span<const Task> tasks, int clock_now, int clock_top,
+  void admit(std::span<const Task> tasks, const State& state, int clock_now, int clock_top,
              std::vector<Candidate>& candidates) {
     locate(tasks, candidates);
-    sort(tasks, candidates, clock_now);
-    int sms_left = state_.sms;
-    double bytes_left = state_.memory_free_bytes;
+    sort(tasks, candidates, profile_.rung_within(state.sms), clock_now);
+    int sms_left = state.sms;
+    double bytes_left = state.memory_free_bytes;
     for (const std::uint64_t key : order_) {
       const std::size_t i = ~static_cast<std::uint32_t>(key);
       if (tasks[i].memory_bytes > bytes_left) continue;
       Candidate& c = candidates[i];
       int rung = profile_.least_rung(c.work, clock_top, c.deadline_ms);
-      c.late = rung < 0 || profile_.sms(rung) > state_.sms;
+      c.late = rung < 0 || profile_.sms(rung) > state.sms;
       // A late task takes what is left: more SMs make it less late.
       if (c.late) rung = profile_.rung_within(sms_left);
       if (rung < 0 || profile_.sms(rung) > sms_left) continue;
@@ -67,8 +67,8 @@ class Admission {
   }
 
   // Most urgent first; among equals the one that was given first.
-  void sort(std::span<const Task> tasks, const std::vector<Candidate>& candidates, int clock) {
-    const int full = std::max(0, profile_.rung_within(state_.sms));
+  void sort(std::span<const Task> tasks, const std::vector<Candidate>& candidates, int full,
+            int clock) {
     order_.clear();
     for (std::size_t i = 0; i < tasks.size(); ++i) {
       const Task& t = tasks[i];
@@ -82,7 +82,6 @@ class Admission {
 
   const ProfileView& profile_;
   const Options& options_;
-  const State& state_;
   std::vector<std::uint64_t> order_;
 };
 

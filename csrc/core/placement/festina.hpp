@@ -16,7 +16,7 @@ class FestinaSearch : Search {
     FestinaQuotes(cluster_, request_, query_, book());
     if (!book().possible) refuse_impossible();
     Placement best = best_holder();
-    if (book().guest_least_j < best.energy_j) {
+    if (book().guest_least_j < best.energy_j && any_guest()) {
       const Placement guest = best_guest();
       if (guest.energy_j < best.energy_j) best = guest;
     }
@@ -40,6 +40,7 @@ class FestinaSearch : Search {
   void consider_raises(Placement& best) const {
     for (std::size_t i = 0; i < holders_.size(); ++i) {
       if (scratch_.holder_cost[i] < kNever || holders_.kv_free[i] < query_.kv_tokens) continue;
+      if (holders_.wait_ms[i] + book().prefill_least_ms > query_.ttft_max_ms) continue;
       if (excluded(i)) continue;
       const GpuClass& of = class_of_quote(holders_.quote[i]);
       const int now = quote_offset(holders_.quote[i]) % cluster_.clocks_max;
@@ -64,10 +65,10 @@ class FestinaSearch : Search {
   }
 
   Placement raised(std::size_t row, int clock) const {
-    const auto class_index = static_cast<std::size_t>(holders_.quote[row]) / stride();
+    const std::size_t of_row = class_index(holders_.quote[row]);
     const auto clocks = static_cast<std::size_t>(cluster_.clocks_max);
-    const GpuClass& of = cluster_.classes[class_index];
-    const Alone& alone = book().alone[class_index * clocks + static_cast<std::size_t>(clock)];
+    const GpuClass& of = cluster_.classes[of_row];
+    const Alone& alone = book().alone[of_row * clocks + static_cast<std::size_t>(clock)];
     Placement p;
     p.slot = holders_.slot[row];
     p.clock_mhz = of.profile.clock_mhz(clock);

@@ -72,6 +72,7 @@ struct QuoteBook {
   std::vector<Alone> alone;  // [class][clock]
   bool possible = false;     // some class could meet the objectives when idle
   float guest_least_j = kNever;
+  float prefill_least_ms = kNever;  // of any class at any clock
 
   void reset(const Cluster& cluster) {
     const auto n = cluster.classes.size() * static_cast<std::size_t>(cluster.quotes_per_class());
@@ -80,6 +81,7 @@ struct QuoteBook {
     alone.resize(cluster.classes.size() * static_cast<std::size_t>(cluster.clocks_max));
     possible = false;
     guest_least_j = kNever;
+    prefill_least_ms = kNever;
   }
 };
 
@@ -111,6 +113,7 @@ class FestinaQuotes {
     for (int clock = 0; clock < of.clocks(); ++clock) {
       alone[clock] = table.at(of.full_rung, clock);
       book_.possible = book_.possible || alone[clock].possible;
+      book_.prefill_least_ms = std::min(book_.prefill_least_ms, alone[clock].prefill_ms);
     }
     const layout::Model& model = of.profile.model(cluster_.profile_model(request_.model, of));
     const auto base = index * static_cast<std::size_t>(cluster_.quotes_per_class());

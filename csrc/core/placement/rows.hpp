@@ -118,19 +118,28 @@ FESTINA_WIDE inline void score(const Rows& rows, const Quotes& quotes, const Que
 FESTINA_WIDE inline void lateness(const Rows& rows, const Quotes& quotes, const Query& query,
                                   float* __restrict cost) {
   const std::size_t n = rows.size();
+  const std::int32_t* __restrict quote = rows.quote.data();
+  const float* __restrict wait_ms = rows.wait_ms.data();
+  const float* __restrict stretch = rows.stretch.data();
+  const float* __restrict round_ms = rows.round_ms.data();
+  const float* __restrict round_ms_per_token = rows.round_ms_per_token.data();
+  const float* __restrict tbt_max_ms = rows.tbt_max_ms.data();
+  const float* __restrict kv_free = rows.kv_free.data();
+  const float* __restrict kv_total = rows.kv_total.data();
+  const float* __restrict quoted_prefill_ms = quotes.prefill_ms.data();
+  const float* __restrict quoted_round_ms = quotes.round_ms.data();
   const Query q = query;
   for (std::size_t i = 0; i < n; ++i) {
-    const auto at = static_cast<std::size_t>(rows.quote[i]);
-    const float ttft = rows.wait_ms[i] + rows.stretch[i] * quotes.prefill_ms[at];
-    const float tbt =
-        rows.round_ms[i] + q.context_last * rows.round_ms_per_token[i] + quotes.round_ms[at];
+    const std::int32_t at = quote[i];
+    const float ttft = wait_ms[i] + stretch[i] * quoted_prefill_ms[at];
+    const float tbt = round_ms[i] + q.context_last * round_ms_per_token[i] + quoted_round_ms[at];
     const float late_ttft = ttft / q.ttft_max_ms;
-    const float tbt_max = q.tbt_max_ms < rows.tbt_max_ms[i] ? q.tbt_max_ms : rows.tbt_max_ms[i];
+    const float tbt_max = q.tbt_max_ms < tbt_max_ms[i] ? q.tbt_max_ms : tbt_max_ms[i];
     const float late_tbt = tbt / tbt_max;
-    const float short_of = q.kv_tokens - rows.kv_free[i];
-    const float late = (late_ttft > late_tbt ? late_ttft : late_tbt) +
-                       (short_of > 0 ? short_of / q.kv_tokens : 0.0F);
-    cost[i] = q.kv_tokens <= rows.kv_total[i] ? late : kNever;
+    const float late = late_ttft > late_tbt ? late_ttft : late_tbt;
+    const float short_of = (q.kv_tokens - kv_free[i]) / q.kv_tokens;
+    const float total = late + (short_of > 0 ? short_of : 0.0F);
+    cost[i] = q.kv_tokens <= kv_total[i] ? total : kNever;
   }
 }
 

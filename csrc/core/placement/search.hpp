@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <span>
 #include <vector>
 
@@ -42,13 +43,13 @@ class Search {
   }
 
  protected:
-  std::size_t stride() const { return static_cast<std::size_t>(cluster_.quotes_per_class()); }
+  std::size_t class_index(std::int32_t quote) const {
+    return static_cast<std::size_t>(quote / cluster_.quotes_per_class());
+  }
   const GpuClass& class_of_quote(std::int32_t quote) const {
-    return cluster_.classes[static_cast<std::size_t>(quote) / stride()];
+    return cluster_.classes[class_index(quote)];
   }
-  int quote_offset(std::int32_t quote) const {
-    return static_cast<int>(static_cast<std::size_t>(quote) % stride());
-  }
+  int quote_offset(std::int32_t quote) const { return quote % cluster_.quotes_per_class(); }
   QuoteBook& book() const { return scratch_.book; }
 
   bool excluded(std::size_t row) const {
@@ -62,6 +63,10 @@ class Search {
 
   // GPUs that hold the model already, may not host it, or lack the memory for it.
   void leave_out_guests() const {
+    if (!any_guest()) {
+      std::fill(scratch_.guest_cost.begin(), scratch_.guest_cost.end(), kNever);
+      return;
+    }
     for (std::size_t slot = 0; slot < guests_.size(); ++slot) {
       if (!open_[slot]) scratch_.guest_cost[slot] = kNever;
     }
@@ -71,6 +76,11 @@ class Search {
       }
     }
     for (const int slot : exclude_) scratch_.guest_cost[static_cast<std::size_t>(slot)] = kNever;
+  }
+
+  // Some GPU may host the model and does not hold it.
+  bool any_guest() const {
+    return !open_.empty() && std::memchr(open_.data(), 1, open_.size()) != nullptr;
   }
 
   bool fits_as_guest(std::size_t slot) const {
@@ -107,7 +117,7 @@ class Search {
   Placement least_late() const {
     lateness(holders_, book().holders, query_, scratch_.holder_cost.data());
     leave_out_holders();
-    lateness(guests_, book().guests, query_, scratch_.guest_cost.data());
+    if (any_guest()) lateness(guests_, book().guests, query_, scratch_.guest_cost.data());
     leave_out_guests();
     const std::size_t h = argmin(scratch_.holder_cost.data(), holders_.size());
     const std::size_t g = argmin(scratch_.guest_cost.data(), guests_.size());
