@@ -7,12 +7,11 @@ import time
 from collections.abc import Sequence
 from typing import Annotated
 
-import msgspec
 import numpy as np
 import typer
 from rich.console import Console
 
-from festina.cli.demo_load import WEIGHTS, demo_deployments, featured, plan_demo
+from festina.cli.demo_load import WEIGHTS, demo_config, featured, plan_demo
 from festina.cli.models import cache_dir, fetch
 from festina.cli.options import ConfigFile, Json, SetFlags, settings
 from festina.config import Config
@@ -32,11 +31,11 @@ def command(
     config: ConfigFile = None,
     sets: SetFlags = None,
     gpus: Annotated[str, typer.Option("--gpus", help="cpu:N or sim:N.")] = "cpu:2",
-    bursts: Annotated[int, typer.Option(min=1, help="Bursts of 12 requests.")] = 4,
+    bursts: Annotated[int, typer.Option(min=1, help="Bursts of 10 requests.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Of arrivals and lengths.")] = 0,
     json: Json = False,
 ) -> None:
-    """Two deployments of the same weights with different objectives, 48 requests in bursts.
+    """Two deployments of the same weights with different objectives, 40 requests in bursts.
 
     Exits with 1 if a request ended not exactly once, or a token was lost, duplicated or reordered.
     """
@@ -46,11 +45,7 @@ def command(
     if not simulated:
         fetch(WEIGHTS, cache_dir(found), console)
     weights = SIMULATED_WEIGHTS if simulated else WEIGHTS
-    found = msgspec.structs.replace(
-        found,
-        deployments=demo_deployments(weights),
-        scheduler=msgspec.structs.replace(found.scheduler, endpoint="tcp://127.0.0.1:0"),
-    )
+    found = demo_config(found, weights)
     _introduce(found, console)
     start_s = time.monotonic()
     with Cluster(found) as cluster:
