@@ -16,7 +16,7 @@ WEIGHTS = "smollm2-135m"
 INTERACTIVE = "interactive"
 RELAXED = "relaxed"
 
-OUTPUT_TOKENS: Mapping[str, tuple[int, int]] = {INTERACTIVE: (12, 24), RELAXED: (24, 48)}
+OUTPUT_TOKENS: Mapping[str, tuple[int, int]] = {INTERACTIVE: (10, 20), RELAXED: (20, 40)}
 """Least and most output tokens of a request."""
 
 QUESTIONS: tuple[str, ...] = (
@@ -91,7 +91,7 @@ def plan_demo(
     *,
     bursts: int = 4,
     burst_requests: int = 10,
-    burst_gap_s: float = 7.0,
+    burst_gap_s: float = 8.0,
     burst_spread_s: float = 1.0,
 ) -> list[PlannedRequest]:
     """Bursts of requests to both deployments, by due time.
