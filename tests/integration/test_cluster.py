@@ -195,11 +195,17 @@ def test_an_agent_that_is_killed_ends_its_requests_and_the_next_go_elsewhere():
         ]
         for stream in streams:
             next(iter(stream))
-        busy = {
-            agent.agent
-            for agent in client.cluster().agents
-            if any(model.running for model in agent.summary.models)
-        }
+        busy: set[str] = set()
+
+        def all_run() -> bool:
+            running = {
+                agent.agent: sum(model.running for model in agent.summary.models)
+                for agent in client.cluster().agents
+            }
+            busy.update(name for name, count in running.items() if count)
+            return sum(running.values()) == len(streams)
+
+        eventually(all_run)
         for name in busy:
             os.kill(cluster.pids[name], signal.SIGKILL)
         for stream in streams:
