@@ -41,7 +41,7 @@ def power_w(sms: int, clock_mhz: int) -> float:
 
 
 def profile(
-    model: str, scale: float, sms: tuple[int, ...], clocks: tuple[int, ...]
+    model: str, scale: float, sms: tuple[int, ...], clocks: tuple[int, ...], power: float = 1.0
 ) -> ModelProfile:
     grids = {}
     for phase, (knots0, knots1) in _KNOTS.items():
@@ -51,7 +51,7 @@ def profile(
         ):
             cell = cells[i, j, r, c]
             cell["latency_ms"] = scale * latency_ms(phase, w0, w1, s, f or 1000)
-            cell["power_w"] = power_w(s, f or 1000)
+            cell["power_w"] = power * power_w(s, f or 1000)
             cell["bytes_per_s"] = BYTES_PER_S
             cell["flops_per_s"] = 1e12
             cell["spread"] = SPREAD
@@ -79,10 +79,14 @@ def table(
     scales: tuple[float, ...] = (1.0, 2.0),
     sms: tuple[int, ...] = SMS,
     clocks: tuple[int, ...] = CLOCKS_MHZ,
+    power: float = 1.0,
 ) -> ProfileTable:
-    """Models `m0`, `m1`, ...; each is `scale` times as slow as the formulas say."""
+    """Models `m0`, `m1`, ...; each is `scale` times as slow as the formulas say.
+
+    All draw `power` times the dynamic power of the formulas.
+    """
     return ProfileTable.from_profiles(
-        [profile(f"m{i}", scale, sms, clocks) for i, scale in enumerate(scales)]
+        [profile(f"m{i}", scale, sms, clocks, power) for i, scale in enumerate(scales)]
     )
 
 

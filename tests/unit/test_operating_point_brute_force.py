@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from festina.control.operating_point import TASK, Solver, SolverSettings
 from festina.types import Phase
 
-TABLE = sample.table(scales=(1.0, 1.7))
+TABLE = sample.table(scales=(1.0, 1.7), power=0.1)
 CLOCKS = range(len(sample.CLOCKS_MHZ))
 RUNGS = range(len(sample.SMS))
 CLOSE = 1e-4

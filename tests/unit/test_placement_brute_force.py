@@ -231,7 +231,7 @@ def random_summary(rng: random.Random) -> GpuSummary:
                 waiting,
                 running * rng.randint(50, 1500),
                 waiting * rng.randint(20, 500),
-                rng.uniform(30, 150) if running else math.inf,
+                rng.uniform(5, rng.choice([15, 25, 60])) if running else math.inf,
             )
         )
     clock = rng.choice(sample.CLOCKS_MHZ)
@@ -247,13 +247,13 @@ def random_summary(rng: random.Random) -> GpuSummary:
     )
 
 
-def random_request(rng: random.Random) -> Request:
-    return Request(
-        rng.choice(MODELS),
-        rng.randint(1, 3000),
-        rng.randint(1, 800),
-        Slo(math.exp(rng.uniform(1.5, 7.5)), math.exp(rng.uniform(2.0, 5.0))),
-    )
+def random_request(rng: random.Random, gpus: list["Gpu"]) -> Request:
+    """With objectives that some GPU just meets or just misses at some clock."""
+    bare = Request(rng.choice(MODELS), rng.randint(1, 3000), rng.randint(1, 800), Slo(1.0, 1.0))
+    near = rng.choice(rng.choice(gpus).options(bare))
+    ttft_ms = near.ttft_ms / (1 - MARGIN) * rng.choice([0.9, 1.1, 2.0, 10.0])
+    tbt_ms = near.tbt_ms / (1 - MARGIN) * rng.choice([0.9, 1.1, 2.0, 10.0])
+    return Request(bare.model, bare.tokens_in, bare.tokens_out, Slo(ttft_ms, tbt_ms))
 
 
 def build(policy: str, rng: random.Random, count: int, on: Improvements):
@@ -324,12 +324,12 @@ def alone_on_time(gpu: Gpu, option: Option, request: Request) -> bool:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 5), improvements)
 def test_festina_takes_the_least_marginal_energy(seed, count, on):
     rng = random.Random(seed)
     view, gpus = build("festina", rng, count, on)
-    request = random_request(rng)
+    request = random_request(rng, gpus)
     options = [o for gpu in gpus for o in gpu.options(request)]
     assume(all(abs(o.slack(request) - 1) > CLOSE for o in options))
     chosen = [o for gpu in gpus if (o := best_on_time(gpu, request)) and o.slack(request) >= 1]
@@ -377,13 +377,24 @@ def paper_figures(request: Request, rung: int, clock: int):
     return first_ms, last_ms, energy_j / 1000
 
 
-@settings(max_examples=150, deadline=None)
+def paper_request(rng: random.Random, gpus: list[Gpu]) -> Request:
+    """With objectives that some GPU just meets, or just misses, at the present or the top clock."""
+    bare = Request(rng.choice(MODELS), rng.randint(1, 3000), rng.randint(1, 300), Slo(1.0, 1.0))
+    gpu = rng.choice(gpus)
+    clock = rng.choice([gpu.clock, len(sample.CLOCKS_MHZ) - 1])
+    ttft_ms, tbt_ms, _ = paper_figures(bare, paper_rung(gpu.summary) or 0, clock)
+    ttft_ms = (gpu.summary.free_in_ms + ttft_ms) / (1 - MARGIN) * rng.choice([0.95, 1.1, 2.0])
+    tbt_ms = tbt_ms / (1 - MARGIN) * rng.choice([0.95, 1.05, 2.0])
+    return Request(bare.model, bare.tokens_in, bare.tokens_out, Slo(ttft_ms, tbt_ms))
+
+
+@settings(max_examples=400, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 5))
 def test_paper_takes_what_its_three_phases_say(seed, count):
     rng = random.Random(seed)
     off = Improvements(interference=False, spread_margin=False)
     view, gpus = build("paper", rng, count, off)
-    request = random_request(rng)
+    request = paper_request(rng, gpus)
     usable = 1 - MARGIN
     top = len(sample.CLOCKS_MHZ) - 1
     feasible, boosted, new, slacks = [], [], [], []
