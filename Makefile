@@ -1,11 +1,12 @@
 # make demo   serve two real models on this machine's CPU and show the result
 # make test   run every test that this machine can run
+# make bench  measure every hot path beside a plain rival
 # Both set up what they need in .venv first.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup build demo test fuzz lint format cpp-test sanitize sanitize-cpp stubs
+.PHONY: help setup demo test bench fuzz lint format cpp-test sanitize sanitize-cpp stubs
 .DEFAULT_GOAL := help
 
 help:
@@ -35,6 +36,11 @@ lint: setup
 	$(BIN)/ruff check festina tests bench tools
 	$(BIN)/ruff format --check festina tests bench tools
 	$(BIN)/mypy
+
+# Speed, every hot path beside a plain rival; the figures of a quiet machine go to bench/results.
+bench: setup
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest bench -s --timeout 0 --benchmark-json build/bench.json
+	$(BIN)/python tools/bench_table.py build/bench.json
 
 # The C++ tests, plain.
 cpp-test: setup
