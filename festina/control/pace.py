@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 INFINITY = float("inf")
 
+_OBJECTIVE_S_MIN = 1e-6
+"""Shorter objectives are all as urgent as this one."""
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeGroup:
@@ -60,6 +63,7 @@ def rolled_deadline(start: float, objective_s: float, now: float) -> float:
     do not crowd out those that can still be in time, and yet every one of them comes first again
     before its age has doubled, so none starves.
     """
+    objective_s = max(objective_s, _OBJECTIVE_S_MIN)  # doubling 0 would never end
     deadline = start + objective_s
     while deadline < now:
         objective_s *= 2.0

@@ -77,6 +77,7 @@ BAD_FIELDS = [
     ({"sampling": Sampling(stop=("a",) * 5)}, "sampling.stop", "bad_request"),
     ({"sampling": Sampling(stop=("a", ""))}, "sampling.stop[1]", "bad_request"),
     ({"elapsed_ms": math.nan}, "elapsed_ms", "bad_request"),
+    ({"elapsed_ms": 1e25}, "elapsed_ms", "bad_request"),
     ({"pace": math.nan}, "pace", "bad_request"),
     ({"epoch": EPOCH - 1}, "epoch", "agent_lost"),
     ({"model": "other"}, "model", "unknown_model"),
@@ -95,6 +96,14 @@ def test_a_bad_request_gets_a_typed_error_that_names_the_field(fields, field, co
     assert error_of(bad).expected
     assert bad.accepted == 0
     assert isinstance(good.end, Finished)
+
+
+def test_an_objective_too_short_for_the_clock_to_show_does_not_hang_the_agent():
+    agent = VirtualAgent(deployment())
+    agent.now = 1e5
+    seen = agent.generate(slo=slo(ttft_ms=1e-12, tbt_ms=1e-12))
+    agent.run()
+    assert isinstance(seen.end, Finished)
 
 
 def test_a_request_over_the_kv_pool_is_refused():

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,6 +62,11 @@ def test_a_rolled_deadline_lies_ahead_and_before_twice_the_age(start, objective,
     deadline = rolled_deadline(start, objective, now)
     assert deadline >= now
     assert deadline - start <= max(objective, 2.0 * wait) + 1e-9
+
+
+@pytest.mark.parametrize(("start", "objective"), [(1e5, 0.0), (-1e22, 0.0), (-1e300, 1e-30)])
+def test_an_objective_that_vanishes_beside_the_clock_still_gets_a_deadline(start, objective):
+    assert rolled_deadline(start, objective, 1e5 + 1.0) >= 1e5 + 1.0
 
 
 def test_the_papers_score_is_the_share_of_the_remaining_slack():
