@@ -19,7 +19,7 @@ from festina.errors import (
     ProtocolError,
     ProtocolVersionError,
 )
-from festina.types import FinishReason, GpuSummary, Sampling, Slo, Usage
+from festina.types import Count, FinishReason, GpuSummary, Sampling, Slo, Small, Usage
 
 PROTOCOL_VERSION = 1
 FRAME_BYTES_MAX = 4 * 1024 * 1024
@@ -29,7 +29,6 @@ RequestId = Annotated[str, Meta(min_length=1, max_length=64)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=128)]
 AgentId = Annotated[str, Meta(min_length=1, max_length=64)]
 Endpoint = Annotated[str, Meta(max_length=256)]
-Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
@@ -268,8 +267,8 @@ class Register(Message, frozen=True):
     epoch: Count
     endpoint: Endpoint
     device: Annotated[str, Meta(max_length=64)]
-    sms_total: Count
-    clocks_mhz: Annotated[tuple[int, ...], Meta(max_length=256)]
+    sms_total: Small
+    clocks_mhz: Annotated[tuple[Small, ...], Meta(max_length=256)]
     memory_bytes: Count
     models: Annotated[tuple[ModelName, ...], Meta(max_length=4096)]
 

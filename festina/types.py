@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
+
+Small = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+"""A count that `csrc/core` keeps in 32 bits: SMs, MHz, requests."""
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+"""Any other count; a double holds it exactly."""
 
 
 class Phase(enum.IntEnum):
@@ -124,10 +131,10 @@ class ModelSummary(msgspec.Struct, frozen=True, array_like=True):
 
     model: str
     state: ModelState
-    running: int = 0
-    waiting: int = 0
-    context_tokens: int = 0
-    waiting_tokens: int = 0
+    running: Small = 0
+    waiting: Small = 0
+    context_tokens: Count = 0
+    waiting_tokens: Count = 0
     tbt_ms: float = float("inf")
 
 
@@ -152,18 +159,18 @@ class GpuSummary(msgspec.Struct, frozen=True, array_like=True):
         tickets: Placement tickets accepted since the last summary (`Placed.ticket`).
     """
 
-    seq: int
-    clock_mhz: int
-    clock_target_mhz: int
-    sms_total: int
-    sms_free: int
+    seq: Count
+    clock_mhz: Small
+    clock_target_mhz: Small
+    sms_total: Small
+    sms_free: Small
     free_in_ms: float
-    kv_tokens_total: int
-    kv_tokens_free: int
-    memory_free_bytes: int
+    kv_tokens_total: Count
+    kv_tokens_free: Count
+    memory_free_bytes: Count
     power_w: float
     power_source: Provenance
     energy_j: float
     parked: bool
     models: tuple[ModelSummary, ...] = ()
-    tickets: tuple[int, ...] = ()
+    tickets: tuple[Count, ...] = ()
