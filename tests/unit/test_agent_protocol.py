@@ -306,6 +306,17 @@ def test_the_scheduler_loads_and_unloads_but_never_under_a_request():
     assert set(agent.logic.scheduler.lanes) == {"b"}
 
 
+def test_a_model_is_not_unloaded_under_the_step_of_a_cancelled_request():
+    agent = VirtualAgent(deployment())
+    agent.generate("r", max_tokens=100)
+    agent.run(until=1.1, idle=False)
+    assert agent.logic.scheduler.steps
+    agent.from_scheduler(Unload("chat"))
+    agent.send(Cancel("r"))
+    agent.run(until=agent.now + 1.0, idle=False)
+    assert not agent.logic.scheduler.lanes
+
+
 def test_it_registers_until_welcomed_and_again_when_asked():
     agent = VirtualAgent(deployment())
     agent.run(until=1.6, idle=False)

@@ -179,6 +179,7 @@ class AgentLogic:
             effects = self._step_failed(step_id, result, now)
         else:
             step, grown = self._scheduler.settle(step_id, result.token_ids, result.latency_ms, now)
+            self._models[step.model].in_step = False
             self._charge(step, result, now)
             effects = [effect for seq in grown for effect in self._emit(seq, now)]
         return effects + self._pump(now)
@@ -442,6 +443,8 @@ class AgentLogic:
         sms = self._device.partitions[0].sms
         self._scheduler.point = OperatingPoint(self._device.clock_mhz(), sms)
         plan = self._scheduler.plan(now)
+        for step in plan.steps:
+            self._models[step.model].in_step = True
         self._wait_until = plan.wait_until
         return [*effects, *(StartStep(step.step_id, self._batch(step)) for step in plan.steps)]
 
@@ -473,6 +476,7 @@ class AgentLogic:
 
     def _step_failed(self, step_id: int, error: FestinaError, now: float) -> list[Effect]:
         step, _ = self._scheduler.settle(step_id, None, 0.0, now)
+        self._models[step.model].in_step = False
         effects: list[Effect] = []
         for chunk in step.chunks:
             if self._requests.active(chunk.sequence.number):

@@ -23,6 +23,7 @@ class Residency:
         requests: Requests that need it, queued ones included.
         idle_since: When the last of them ended.
         draining: To be unloaded once its requests have ended.
+        in_step: A step of it is under way, though its requests may have ended meanwhile.
     """
 
     deployment: DeploymentConfig
@@ -31,6 +32,7 @@ class Residency:
     requests: int = 0
     idle_since: float = 0.0
     draining: bool = False
+    in_step: bool = False
 
     @property
     def memory_bytes(self) -> int:
@@ -42,7 +44,7 @@ class Residency:
 
     def unload_at(self) -> float:
         """When it should be unloaded if nothing happens; inf for never."""
-        if self.state is not ModelState.READY or self.requests:
+        if self.state is not ModelState.READY or self.requests or self.in_step:
             return float("inf")
         if self.draining:
             return self.idle_since
