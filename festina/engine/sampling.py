@@ -26,8 +26,9 @@ def choose(logits: NDArray[np.float32], sampling: Sampling, output_index: int) -
     """
     if sampling.temperature == 0.0:
         return int(np.argmax(logits))
-    scaled = logits.astype(np.float64) / sampling.temperature
-    weights = np.exp(scaled - scaled.max())
+    below_best = logits.astype(np.float64) - float(logits.max())
+    with np.errstate(over="ignore"):  # a tiny temperature is all but greedy: -inf has no weight
+        weights = np.exp(below_best / sampling.temperature)
     generator = np.random.Philox(key=sampling.seed & _SEED_MASK, counter=output_index)
     draw = np.random.Generator(generator).random()
     if sampling.top_p >= 1.0:

@@ -34,6 +34,12 @@ def test_draws_follow_the_softmax_at_that_temperature():
     assert chi_squared < 20.5  # p = 0.001 at 5 degrees of freedom
 
 
+def test_a_temperature_next_to_zero_is_greedy():
+    logits = np.array([1.0, 20.0, 3.0, 2.0], np.float32)
+    for top_p in (0.5, 1.0):
+        assert choose(logits, Sampling(temperature=1e-308, top_p=top_p), 0) == 1
+
+
 def test_neighbouring_indices_and_seeds_draw_independently():
     by_index = [choose(LOGITS, Sampling(temperature=2.0, seed=1), i) for i in range(64)]
     by_seed = [choose(LOGITS, Sampling(temperature=2.0, seed=s), 0) for s in range(64)]
