@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 from engine_driver import MODEL, Run, advance, generate, runs_of, step
-from gguf_files import FF_WIDTH, KV_HEADS, LAYERS, VOCABULARY, WIDTH, write_gguf
+from gguf_files import (
+    FF_WIDTH,
+    KV_HEADS,
+    LAYERS,
+    VOCABULARY,
+    WIDTH,
+    tiny_metadata,
+    tiny_tensors,
+    write_gguf,
+)
 
 from festina.config import DeploymentConfig
 from festina.engine.base import BLOCK_TOKENS, Chunk
@@ -191,6 +200,15 @@ def test_weights_that_cannot_be_loaded_leave_the_others_alone(tmp_path, engine, 
     with pytest.raises(WeightsError):
         engine.load(deployment(tmp_path / "nowhere.gguf", "bad"))
     assert generate(engine, runs_of(PROMPTS, TOKENS), TOKENS) == expected
+
+
+@pytest.mark.parametrize("rows", [VOCABULARY - 32, VOCABULARY + 32])
+def test_a_vocabulary_of_another_size_than_the_embedding_is_refused(tmp_path, rows):
+    tensors = tiny_tensors()
+    tensors["token_embd.weight"] = np.zeros((rows, WIDTH), np.float32)
+    path = write_gguf(tmp_path / "tiny.gguf", tiny_metadata(), tensors)
+    with pytest.raises(WeightsError, match=r"tokenizer\.ggml\.tokens"):
+        CpuEngine().load(DeploymentConfig(name="m", weights=str(path), kv_tokens=64))
 
 
 def test_a_pool_that_does_not_fit_into_memory_is_a_device_error(weights):

@@ -20,7 +20,7 @@ from festina.engine.gguf_file import GgufFile
 from festina.engine.sampling import choose
 from festina.engine.tokenizer import GgufTokenizer
 from festina.engine.weights import model_shape, read_weights
-from festina.errors import DeviceError, EngineError
+from festina.errors import DeviceError, EngineError, WeightsError
 
 
 class CpuEngine:
@@ -60,6 +60,12 @@ class CpuEngine:
         config = read_config(file)
         weights = read_weights(file, config)
         tokenizer = GgufTokenizer(file)
+        if tokenizer.vocabulary != config.vocabulary:
+            raise WeightsError(
+                f"{tokenizer.vocabulary} tokens for {config.vocabulary} embeddings",
+                field="tokenizer.ggml.tokens",
+                expected="one token per row of token_embd.weight",
+            )
         blocks = -(-deployment.kv_tokens // BLOCK_TOKENS)
         try:
             pool = KvPool.of(config, blocks)
