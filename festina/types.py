@@ -10,7 +10,8 @@ from msgspec import Meta
 
 Small = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 """A count that `csrc/core` keeps in 32 bits: SMs, MHz, requests."""
-Count = Annotated[int, Meta(ge=0, le=2**53)]
+COUNT_MAX = 2**53
+Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
 """Any other count; a double holds it exactly."""
 
 

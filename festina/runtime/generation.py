@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
+from msgspec.structs import replace
+
 from festina.errors import BadRequestError, FestinaError, FrameTooLargeError, ProtocolError
 from festina.messages import Accepted, ChatTurn, Generate, Submit, Tokens, decode, encode
 from festina.runtime.protocol.request import Ended, Event, Job
-from festina.types import FinishReason, Sampling, Slo, Usage
+from festina.types import COUNT_MAX, FinishReason, Sampling, Slo, Usage
 
 BYTES_PER_TOKEN = 4
 """Guess for prompts given as text; the agent counts exactly."""
@@ -122,8 +124,8 @@ def _check(generate: Generate) -> None:
             field="prompt",
             expected="exactly one of prompt, turns and token_ids",
         )
-    try:
-        decode(encode(generate))
+    try:  # with the widest figures that its placement may fill in
+        decode(encode(replace(generate, ticket=COUNT_MAX, epoch=COUNT_MAX)))
     except FrameTooLargeError:
         raise
     except (TypeError, OverflowError, UnicodeEncodeError) as error:

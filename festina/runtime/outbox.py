@@ -18,8 +18,8 @@ Lost = tuple[bytes, FestinaError | None]
 class Outbox:
     """Sends on a ROUTER. The socket's high-water mark is the buffer of each peer.
 
-    A peer whose buffer is full is cut off: `lost` names it once, and what did not fit and is said
-    to it afterwards is kept, within `LAST_WORDS_MAX`, until it reads again or `patience_s` are over.
+    A peer whose buffer is full is cut off: `lost` names it once. What did not fit, and what is said
+    to it afterwards, is kept within `LAST_WORDS_MAX` until it reads again or `patience_s` are over.
 
     Args:
         link: The ROUTER; owned by the caller.

@@ -10,6 +10,7 @@ from festina.errors import (
     BadRequestError,
     CancelledError,
     FestinaError,
+    FrameTooLargeError,
     InfeasibleError,
     OverloadedError,
     ProtocolError,
@@ -17,6 +18,7 @@ from festina.errors import (
     SchedulerLostError,
 )
 from festina.messages import (
+    FRAME_BYTES_MAX,
     Accepted,
     Cancel,
     Cluster,
@@ -31,7 +33,9 @@ from festina.messages import (
     Refused,
     Submit,
     Tokens,
+    encode,
 )
+from festina.runtime.generation import make_job
 from festina.runtime.protocol.client import (
     SCHEDULER,
     ClientLimits,
@@ -330,3 +334,10 @@ def test_messages_of_other_kinds_are_strays(running: ClientLogic):
         assert running.on_message(peer, GetCluster(), 0.1) == []
     assert running.counters.strays == 3
     assert issubclass(ProtocolError, FestinaError)
+
+
+def test_a_prompt_that_would_outgrow_its_frame_once_placed_is_refused_at_once():
+    options = {"max_tokens": 1, "request_id": "r"}
+    empty = len(encode(make_job("chat", {**options, "prompt": "x" * 70_000}).generate)) - 70_000
+    with pytest.raises(FrameTooLargeError):
+        make_job("chat", {**options, "prompt": "x" * (FRAME_BYTES_MAX - empty)})
