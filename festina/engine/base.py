@@ -100,6 +100,10 @@ class Tokenizer(Protocol):
     def end_ids(self) -> frozenset[int]:
         """Tokens that end an output."""
 
+    @property
+    def token_characters_max(self) -> int:
+        """Characters of the longest token: a text of n has at least n / this many tokens."""
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a raw prompt, with the model's begin-of-text token where it wants one."""
 

@@ -14,6 +14,7 @@ class SimulatedTokenizer:
 
     end_id = 256
     vocabulary = 257
+    token_characters_max = 1
     first_printable = 32
     printable = 95
 

@@ -50,6 +50,7 @@ class GgufTokenizer:
 
     def __init__(self, file: GgufFile) -> None:
         self._texts = _texts(file, "tokenizer.ggml.tokens")
+        self._token_characters_max = max(map(len, self._texts))
         self._kinds = _kinds(file, len(self._texts))
         model = _text(file, "tokenizer.ggml.model")
         self._byte_level = model == "gpt2"
@@ -77,6 +78,11 @@ class GgufTokenizer:
     def end_ids(self) -> frozenset[int]:
         """Tokens that end an output."""
         return self._end_ids
+
+    @property
+    def token_characters_max(self) -> int:
+        """Characters of the longest token: a text of n has at least n / this many tokens."""
+        return self._token_characters_max
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a raw prompt, with the model's begin-of-text token where it wants one.

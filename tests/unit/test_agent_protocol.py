@@ -7,6 +7,7 @@ import pytest
 from virtual_agent import EPOCH, VirtualAgent, deployment, reference, slo
 
 from festina.config import AgentConfig
+from festina.engine.simulated_tokenizer import SimulatedTokenizer
 from festina.errors import OverloadedError, ProtocolError
 from festina.messages import (
     Accepted,
@@ -104,6 +105,17 @@ def test_an_objective_too_short_for_the_clock_to_show_does_not_hang_the_agent():
     seen = agent.generate(slo=slo(ttft_ms=1e-12, tbt_ms=1e-12))
     agent.run()
     assert isinstance(seen.end, Finished)
+
+
+@pytest.mark.parametrize("field", ["text", "turns"])
+def test_a_prompt_that_cannot_fit_is_refused_before_it_is_tokenised(monkeypatch, field):
+    text = "x" * 4_000_000
+    monkeypatch.setattr(SimulatedTokenizer, "encode", lambda *_: pytest.fail("tokenised"))
+    agent = VirtualAgent(deployment())
+    prompt = {"text": text} if field == "text" else {"text": "", "turns": (ChatTurn("user", text),)}
+    seen = agent.generate(**prompt)
+    agent.run()
+    assert (error_of(seen).code, error_of(seen).field) == ("context_limit", field)
 
 
 def test_a_request_over_the_kv_pool_is_refused():

@@ -156,3 +156,10 @@ def test_byte_tokens_are_checked(tmp_path):
     assert metadata["tokenizer.ggml.tokens"][5] == byte_characters()[2]
     with pytest.raises(WeightsError, match="byte token"):
         GgufTokenizer(GgufFile(write_gguf(tmp_path / "bad.gguf", metadata)))
+
+
+def test_no_token_has_more_characters_than_the_longest(tokenizer):
+    text = "hello " * 50
+    assert len(text) <= len(tokenizer.encode(text)) * tokenizer.token_characters_max
+    lengths = [len(tokenizer.token_bytes(index)) for index in range(tokenizer.vocabulary)]
+    assert max(lengths) <= tokenizer.token_characters_max

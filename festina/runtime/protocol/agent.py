@@ -50,7 +50,12 @@ from festina.messages import (
     Tokens,
     Unload,
 )
-from festina.runtime.protocol.agent_checks import check_fits, check_generate, tokenize
+from festina.runtime.protocol.agent_checks import (
+    check_fits,
+    check_generate,
+    check_text_length,
+    tokenize,
+)
 from festina.runtime.protocol.agent_effects import Effect, SetClock, StartStep
 from festina.runtime.protocol.agent_links import CLIENTS, SCHEDULER, ClientRoster, SchedulerLink
 from festina.runtime.protocol.agent_models import ModelTable, Residency
@@ -356,6 +361,7 @@ class AgentLogic:
         """Tokenise, check the size, and hand the request to the scheduler."""
         message, deployment = request.message, residency.deployment
         try:
+            check_text_length(message, deployment, loaded)
             ids = tokenize(message, loaded.tokenizer, loaded.shape.vocabulary)
             check_fits(message, len(ids), deployment, loaded)
         except FestinaError as error:

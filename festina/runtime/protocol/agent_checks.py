@@ -49,6 +49,25 @@ def tokenize(message: Generate, tokenizer: Tokenizer, vocabulary: int) -> list[i
     return ids
 
 
+def check_text_length(message: Generate, deployment: DeploymentConfig, loaded: LoadedModel) -> None:
+    """Whether the prompt's text may fit, told without reading it.
+
+    Tokenising megabytes takes seconds, in which an agent would look dead to everyone.
+
+    Raises:
+        ContextLimitError: It is too long even if it were all longest tokens.
+    """
+    limit, what = _limit(deployment, loaded)
+    characters_max = limit * loaded.tokenizer.token_characters_max
+    characters = len(message.text) + sum(len(turn.content) for turn in message.turns)
+    if characters > characters_max:
+        raise ContextLimitError(
+            f"a prompt of {characters} characters",
+            field=prompt_field(message),
+            expected=f"fewer than {limit} tokens ({what}), so at most {characters_max} characters",
+        )
+
+
 def check_fits(
     message: Generate, input_tokens: int, deployment: DeploymentConfig, loaded: LoadedModel
 ) -> None:
@@ -57,9 +76,7 @@ def check_fits(
     Raises:
         ContextLimitError: They do not; the field is the prompt where it is too long on its own.
     """
-    context = min(deployment.context_tokens, loaded.shape.context_tokens)
-    pool = loaded.kv_blocks * BLOCK_TOKENS
-    limit, what = (context, "context") if context <= pool else (pool, "KV cache")
+    limit, what = _limit(deployment, loaded)
     if input_tokens >= limit:
         raise ContextLimitError(
             f"a prompt of {input_tokens} tokens leaves no room for output",
@@ -72,6 +89,13 @@ def check_fits(
             field="max_tokens",
             expected=f"at most {limit - input_tokens} ({what} of {limit} tokens)",
         )
+
+
+def _limit(deployment: DeploymentConfig, loaded: LoadedModel) -> tuple[int, str]:
+    """Tokens that prompt and output may have together, and what sets that limit."""
+    context = min(deployment.context_tokens, loaded.shape.context_tokens)
+    pool = loaded.kv_blocks * BLOCK_TOKENS
+    return (context, "context") if context <= pool else (pool, "KV cache")
 
 
 def prompt_field(message: Generate) -> str:
