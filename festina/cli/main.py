@@ -50,7 +50,7 @@ app.command("agent")(process.agent)
 def main() -> None:
     """Run the command line; an expected error is one line on stderr, exit code 2 or 1."""
     try:
-        with _sigterm_as_ctrl_c():
+        with _orderly_signals():
             app()
     except FestinaError as error:
         print(f"festina: {error.code}: {error}", file=sys.stderr)
@@ -58,10 +58,16 @@ def main() -> None:
 
 
 @contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Both ends are orderly: `with` blocks close, children stop."""
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+def _orderly_signals() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: `with` blocks close, children stop.
+
+    Ctrl-C itself is set as well, for a shell starts background jobs with it ignored.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -50,7 +50,7 @@ def build_view(config: Config) -> ClusterView:
 def _profiles(config: Config) -> dict[str, ProfileTable]:
     """The profiles of every device kind, with stand-ins for deployed models that have none."""
     folder = Path(config.profiles) if config.profiles else shipped_profiles()
-    weights = sorted({deployment.weights for deployment in config.deployments})
+    wanted = {_profile_name(item.weights): item.weights for item in config.deployments}
     tables = {}
     for kind in sorted(path for path in folder.iterdir() if path.is_dir()):
         profiles = [read_profile(path) for path in sorted(kind.glob("*.csv"))]
@@ -58,17 +58,18 @@ def _profiles(config: Config) -> dict[str, ProfileTable]:
         tables[kind.name] = ProfileTable.from_profiles(
             profiles
             + [
-                stand_in(profiles, _profile_name(item), _sizes(item, config))
-                for item in weights
-                if _profile_name(item) not in known
+                stand_in(profiles, name, _sizes(weights, config))
+                for name, weights in wanted.items()
+                if name not in known
             ]
         )
     return tables
 
 
 def _profile_name(weights: str) -> str:
-    """The name in the profiles of what a deployment runs; a path is cut to what fits there."""
-    return weights.removeprefix(PREFIX)[-PROFILE_NAME_MAX:]
+    """The name that `festina profile` gives to the profile of `weights`."""
+    name = Path(weights).stem if weights.endswith(".gguf") else weights.removeprefix(PREFIX)
+    return name[-PROFILE_NAME_MAX:]
 
 
 def _sizes(weights: str, config: Config) -> ModelSizes:

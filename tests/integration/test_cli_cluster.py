@@ -18,7 +18,9 @@ TRACE = "t_s,input_tokens,output_tokens\n" + "".join(
 
 
 def start_serving(*arguments):
-    command = [*FESTINA, "serve", "--endpoint", "tcp://127.0.0.1:0", *arguments]
+    """A cluster started as shells start background jobs: with Ctrl-C ignored."""
+    serve = [*FESTINA, "serve", "--endpoint", "tcp://127.0.0.1:0", *arguments]
+    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *serve]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return process, process.stdout.readline().strip()
 
