@@ -216,6 +216,19 @@ def test_a_repeated_submit_gets_the_same_answer_while_reserved(
     assert again.ticket != first.ticket
 
 
+def test_a_request_whose_agent_refused_it_is_placed_anew_when_it_is_tried_again(
+    logic: SchedulerLogic,
+):
+    first = only(logic.on_message(CLIENT, submit(), 0.0))
+    logic.on_message(AGENT, summary(tickets=(first.ticket,)), 0.1)
+    second = only(logic.on_message(CLIENT, submit(), 0.2))
+    assert second.ticket != first.ticket
+    third = only(logic.on_message(CLIENT, submit(max_tokens=5), 0.3))
+    logic.on_message(AGENT, summary(tickets=(third.ticket, 7)), 0.4)
+    logic.on_timer(9.0)
+    assert third.ticket != second.ticket
+
+
 def test_the_same_name_from_another_client_or_with_other_content_is_another_request(
     logic: SchedulerLogic,
 ):

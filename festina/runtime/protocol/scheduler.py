@@ -138,7 +138,8 @@ class SchedulerLogic:
         self._agents: dict[str, _Agent] = {}
         self._slots: dict[int, _Agent] = {}
         self._pending: dict[tuple[bytes, str], _Pending] = {}
-        self._expiries: deque[tuple[float, tuple[bytes, str], int]] = deque()
+        self._keys: dict[int, tuple[bytes, str]] = {}
+        self._expiries: deque[tuple[float, int]] = deque()
         self._placed = 0
         self._refused = 0
 
@@ -195,10 +196,7 @@ class SchedulerLogic:
                 self._drop(agent)
         self._view.expire(now)
         while self._expiries and self._expiries[0][0] <= now:
-            _, key, ticket = self._expiries.popleft()
-            pending = self._pending.get(key)
-            if pending is not None and pending.placed.ticket == ticket:
-                del self._pending[key]
+            self._settle(self._expiries.popleft()[1])
         return []
 
     # Requests
@@ -238,11 +236,21 @@ class SchedulerLogic:
         )
         key = (peer, submit.request_id)
         self._pending[key] = _Pending(submit, placed)
-        self._expiries.append((now + self._reservation_s, key, self._ticket))
+        self._keys[self._ticket] = key
+        self._expiries.append((now + self._reservation_s, self._ticket))
         self._placed += 1
         if decision.action == "run":
             return [Send(PEERS, peer, placed)]
         return [Send(PEERS, agent.peer, Load(submit.model)), Send(PEERS, peer, placed)]
+
+    def _settle(self, ticket: int) -> None:
+        """The placement has shown up or never will: if it is asked for again, it is a new one."""
+        key = self._keys.pop(ticket, None)
+        if key is None:
+            return
+        pending = self._pending.get(key)
+        if pending is not None and pending.placed.ticket == ticket:
+            del self._pending[key]
 
     def _stands(self, placed: Placed) -> bool:
         agent = self._agents.get(placed.agent)
@@ -291,6 +299,8 @@ class SchedulerLogic:
         except FestinaError as error:
             return [Send(PEERS, peer, Failed("", error.info()))]
         agent.summary = summary.gpu
+        for ticket in summary.gpu.tickets:
+            self._settle(ticket)
         return []
 
     def _drop(self, agent: _Agent) -> None:
