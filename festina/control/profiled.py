@@ -47,14 +47,19 @@ class ProfiledStepTime:
         """See `StepTime`; the error is the profile's own spread."""
         phase, work0, work1 = profile_key(work)
         rung = self.table.sms.index(point.sms)
-        clock = self.table.clocks_mhz.index(point.clock_mhz)
+        clock = self.table.clocks_mhz.index(self._profiled(point).clock_mhz)
         cell = self.table.estimate(self._index, phase, rung, clock, work0, work1)[0]
         return float(cell["latency_ms"]) * (1.0 + float(cell["spread"]))
 
     def learn(self, work: StepWork, point: OperatingPoint, latency_ms: float) -> None:
         """See `StepTime`."""
         phase, work0, work1 = profile_key(work)
-        self.table.correct(self.model, phase, point, work0, work1, latency_ms)
+        self.table.correct(self.model, phase, self._profiled(point), work0, work1, latency_ms)
+
+    def _profiled(self, point: OperatingPoint) -> OperatingPoint:
+        """The profile's point nearest to `point`: a device also passes through other clocks."""
+        nearest = min(self.table.clocks_mhz, key=lambda clock: abs(clock - point.clock_mhz))
+        return OperatingPoint(nearest, point.sms)
 
     def at_all_clocks(self, work: StepWork, sms: int) -> tuple[NDArray[np.float64], ...]:
         """Latency in ms with its error, and dynamic power in W, each (clocks,)."""

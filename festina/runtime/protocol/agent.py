@@ -112,6 +112,7 @@ class AgentLogic:
         agent = config.agent
         rules = LocalRules(agent.batch_max, agent.chunk_tokens, agent.margin, agent.beta)
         self._scheduler = LocalScheduler(agent.policy, rules, device.partitions[0])
+        self._scheduler.point = self._point()
         self._models = ModelTable(config.deployments)
         self._lengths = {item.name: LengthPredictor() for item in config.deployments}
         self._requests = RequestBook()
@@ -446,13 +447,16 @@ class AgentLogic:
         if self._stopped or self._models.changing:
             return []
         effects = self._set_clock(now)
-        sms = self._device.partitions[0].sms
-        self._scheduler.point = OperatingPoint(self._device.clock_mhz(), sms)
+        self._scheduler.point = self._point()
         plan = self._scheduler.plan(now)
         for step in plan.steps:
             self._models[step.model].in_step = True
         self._wait_until = plan.wait_until
         return [*effects, *(StartStep(step.step_id, self._batch(step)) for step in plan.steps)]
+
+    def _point(self) -> OperatingPoint:
+        """Where a step that starts now would run."""
+        return OperatingPoint(self._device.clock_mhz(), self._device.partitions[0].sms)
 
     def _set_clock(self, now: float) -> list[Effect]:
         """Between steps only: the clock is the whole device's."""
