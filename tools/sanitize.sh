@@ -8,16 +8,18 @@ cd "$(dirname "$0")/.."
 kind=$1
 part=$2
 bin="$PWD/${VENV:-.venv}/bin"
-build="$PWD/build/sanitize-$kind-$part"
+build="$PWD/build/sanitize-$kind"
 
 # Tests of the native module, one pattern per part of it; a pattern may match nothing.
 native_tests=(tests/unit/test_{profile,kv_copy,placement,operating_point,packing,cpu_kernels}*.py
   tests/unit/test_{kernels,decoder,local,solve}*.py tests/integration/test_profile_shared*.py)
 
-configure() {
+build_target() {
   "$bin/cmake" -S . -B "$build" -G Ninja -DCMAKE_MAKE_PROGRAM="$bin/ninja" \
-    -DFESTINA_SANITIZE="$kind" -DFESTINA_CUDA=OFF -DFESTINA_WERROR=ON "$@" >/dev/null
-  "$bin/cmake" --build "$build" --parallel 2
+    -DFESTINA_SANITIZE="$kind" -DFESTINA_CUDA=OFF -DFESTINA_WERROR=ON -DFESTINA_CPP_TESTS=ON \
+    -DPython_EXECUTABLE="$bin/python" -DSKBUILD_PROJECT_VERSION=sanitized \
+    -Dpybind11_DIR="$("$bin/python" -m pybind11 --cmakedir)" >/dev/null
+  "$bin/cmake" --build "$build" --parallel 2 --target "$1"
 }
 
 case $kind in
@@ -25,18 +27,17 @@ case $kind in
   thread) runtime=libtsan.so ;;
   *) echo "$kind: expected address or thread" >&2; exit 2 ;;
 esac
-# Leaks of the interpreter are not ours; a finding must fail the run.
+# -P below: not the festina of this folder. Leaks of the interpreter are not ours; a finding must fail the run.
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 export TSAN_OPTIONS=halt_on_error=1:report_signal_unsafe=0
 
 case $part in
   cpp)
-    configure -DFESTINA_PYTHON=OFF -DFESTINA_CPP_TESTS=ON
+    build_target cpp_tests
     "$bin/ctest" --test-dir "$build" --output-on-failure
     ;;
   python)
-    configure -DPython_EXECUTABLE="$bin/python" -DSKBUILD_PROJECT_VERSION=sanitized \
-      -Dpybind11_DIR="$("$bin/python" -m pybind11 --cmakedir)"
+    build_target _core
     "$bin/cmake" --install "$build" --prefix "$build/site" >/dev/null
     cp -r festina "$build/site/"
     # An environment that sees the packages of the first one, but not its festina.
@@ -47,7 +48,7 @@ case $part in
     for test in "${native_tests[@]}"; do [[ -f $test ]] && tests+=("$test"); done
     preload="$(gcc -print-file-name=$runtime) $(gcc -print-file-name=libstdc++.so)"
     LD_PRELOAD="$preload" PYTHONPATH="$build/site" FESTINA_SANITIZER="$kind" \
-      "$build/venv/bin/python" -m pytest -q --timeout 900 -p no:cacheprovider "${tests[@]}"
+      "$build/venv/bin/python" -P -m pytest -q --timeout 900 -p no:cacheprovider "${tests[@]}"
     ;;
   *) echo "$part: expected cpp or python" >&2; exit 2 ;;
 esac

@@ -40,7 +40,7 @@ def name() -> str:
 
 def write_from_another_process(name: str, folder: Path | str) -> subprocess.Popen[str]:
     writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, name, str(folder)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-c", WRITER, name, str(folder)], stdout=subprocess.PIPE, text=True
     )
     assert writer.stdout is not None
     assert writer.stdout.readline() == "ready\n"
