@@ -17,7 +17,7 @@ from festina.device.simulated import SimulatedDevice
 from festina.engine.base import Engine, LoadedModel
 from festina.engine.cpu.engine import CpuEngine
 from festina.engine.simulated import PREFIX, SimulatedEngine
-from festina.errors import ConfigError
+from festina.errors import ConfigError, ProfileError
 
 DEFAULT_SIMULATED = "H100-SXM5-80GB"
 
@@ -45,7 +45,7 @@ def build(gpu: str, config: Config, now: float) -> Built:
     Raises:
         ConfigError: No such kind of device.
         DeviceError: No simulated GPU of that kind.
-        ProfileError: The device's profile is damaged.
+        ProfileError: The device's profile is damaged, or of a device with other clocks or SMs.
     """
     kind, _, which = gpu.partition(":")
     if gpu == "cpu":
@@ -62,6 +62,8 @@ def _simulated(which: str, config: Config, now: float) -> Built:
     engine = SimulatedEngine(device)
     folder = (Path(config.profiles) if config.profiles else shipped_profiles()) / device.kind
     table = ProfileTable.load(folder) if folder.is_dir() else None
+    if table is not None:
+        _check_covers(table, device)
     weights = {item.name: item.weights.removeprefix(PREFIX) for item in config.deployments}
 
     def step_time(loaded: LoadedModel) -> StepTime:
@@ -72,6 +74,20 @@ def _simulated(which: str, config: Config, now: float) -> Built:
 
     clocks = None if table is None else ClockGovernor(table, device.partitions[0].sms)
     return Built(device, engine, step_time, clocks)
+
+
+def _check_covers(table: ProfileTable, device: Device) -> None:
+    """Whether every step that the device will run lies in the profile."""
+    clocks_mhz = set(table.clocks_mhz)
+    if device.clock_mhz() not in clocks_mhz or not clocks_mhz <= set(device.clocks_mhz):
+        raise ProfileError(
+            f"clocks {table.clocks_mhz} of a device that runs at {device.clock_mhz()}",
+            field="clock_mhz",
+            expected=f"{device.clock_mhz()} and others of {device.clocks_mhz}",
+        )
+    sms = device.partitions[0].sms
+    if sms not in table.sms:
+        raise ProfileError(f"rungs {table.sms}", field="sms", expected=f"{sms} among them")
 
 
 def cpu_prior(loaded: LoadedModel) -> StepTimePrior:
