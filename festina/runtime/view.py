@@ -15,6 +15,7 @@ from festina.engine.architecture import read_config
 from festina.engine.gguf_file import GgufFile
 from festina.engine.simulated import PREFIX
 from festina.engine.weights import model_shape, read_weights
+from festina.errors import ProfileError
 
 PROFILE_NAME_MAX = 127
 
@@ -23,7 +24,7 @@ def build_view(config: Config) -> ClusterView:
     """An empty cluster that knows all deployments and profiles.
 
     Raises:
-        ProfileError: A profile is truncated or inconsistent.
+        ProfileError: A profile is absent, truncated or inconsistent.
         UnknownModelError: A simulated model has no known shape.
         WeightsError: A weights file is absent or damaged.
         UnsupportedModelError: The architecture of a weights file is not implemented.
@@ -50,10 +51,14 @@ def build_view(config: Config) -> ClusterView:
 def _profiles(config: Config) -> dict[str, ProfileTable]:
     """The profiles of every device kind, with stand-ins for deployed models that have none."""
     folder = Path(config.profiles) if config.profiles else shipped_profiles()
+    if not folder.is_dir():
+        raise ProfileError(f"{folder} is no folder", field="profiles", expected="one per device")
     wanted = {_profile_name(item.weights): item.weights for item in config.deployments}
     tables = {}
     for kind in sorted(path for path in folder.iterdir() if path.is_dir()):
         profiles = [read_profile(path) for path in sorted(kind.glob("*.csv"))]
+        if not profiles:
+            raise ProfileError(f"{kind} holds no profile", field="profiles", expected="*.csv")
         known = {profile.info.model for profile in profiles}
         tables[kind.name] = ProfileTable.from_profiles(
             profiles
