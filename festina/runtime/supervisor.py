@@ -129,7 +129,8 @@ class Cluster:
 
     Args:
         config: Everything.
-        start_timeout_s: Bound of the start, model loading included where it is preloaded.
+        start_timeout_s: Bound of the start. Models that are preloaded may still be on their way at
+            its end: requests wait for them.
         stop_timeout_s: Bound of the end; processes that take longer are killed.
     """
 
