@@ -55,12 +55,6 @@ def test_a_clock_between_those_of_the_profile_counts_as_the_nearest(table):
     assert model.predict_ms(work, OperatingPoint(1635, 132)) > exact
 
 
-def test_a_summary_before_the_first_step_reads_the_profile_at_the_devices_clock(table):
-    agent = VirtualAgent(deployment(preload=True), table=table)
-    agent.run()
-    assert agent.logic.on_timer(agent.now + 1.0)
-
-
 def test_measured_steps_correct_the_prediction(table):
     model = ProfiledStepTime(table, "llama-8b")
     point, work = OperatingPoint(TOP, 132), StepWork(0, 8, 4000)
