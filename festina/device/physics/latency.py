@@ -40,7 +40,8 @@ def bandwidth_stretch(gpu: GpuSpec, bytes_per_s: ArrayLike) -> float:
     Returns:
         A factor ≥ 1 for all of them.
     """
-    return max(1.0, float(np.asarray(bytes_per_s, dtype=np.float64).sum()) / gpu.decode.kv_bytes_per_s)
+    demand = float(np.asarray(bytes_per_s, dtype=np.float64).sum())
+    return max(1.0, demand / gpu.decode.kv_bytes_per_s)
 
 
 def load_ms(gpu: GpuSpec, resident_bytes: float) -> float:
