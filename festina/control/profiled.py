@@ -30,6 +30,11 @@ def profile_key(work: StepWork) -> tuple[Phase, float, float]:
     return Phase.PREFILL, float(work.prefill_tokens + work.decodes), float(work.context_tokens)
 
 
+def nearest_clock_mhz(table: ProfileTable, clock_mhz: int) -> int:
+    """The clock of the profile nearest to one that a device reports."""
+    return min(table.clocks_mhz, key=lambda clock: abs(clock - clock_mhz))
+
+
 class ProfiledStepTime:
     """Step times of one model from the table, which its measured steps correct (`StepTime`).
 
@@ -58,8 +63,7 @@ class ProfiledStepTime:
 
     def _profiled(self, point: OperatingPoint) -> OperatingPoint:
         """The profile's point nearest to `point`: a device also passes through other clocks."""
-        nearest = min(self.table.clocks_mhz, key=lambda clock: abs(clock - point.clock_mhz))
-        return OperatingPoint(nearest, point.sms)
+        return OperatingPoint(nearest_clock_mhz(self.table, point.clock_mhz), point.sms)
 
     def at_all_clocks(self, work: StepWork, sms: int) -> tuple[NDArray[np.float64], ...]:
         """Latency in ms with its error, and dynamic power in W, each (clocks,)."""
@@ -124,7 +128,7 @@ class ClockGovernor:
         in_time = [self._in_time(demands, place, now) for place in range(len(clocks))]
         costs = np.where(in_time, energy_j, np.inf)
         best = int(np.argmin(costs)) if any(in_time) else len(clocks) - 1
-        present = clocks.index(clock_mhz)
+        present = clocks.index(nearest_clock_mhz(self._table, clock_mhz))
         if best < present and not self._worth_it(costs, best, present, now):
             best = present
         if best != present:
