@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import typer
 
@@ -18,6 +15,7 @@ from festina.errors import (
     InfeasibleError,
     UnknownModelError,
 )
+from festina.runtime.supervisor import interruptible
 
 CALLERS_FAULT = (
     BadRequestError,
@@ -50,24 +48,8 @@ app.command("agent")(process.agent)
 def main() -> None:
     """Run the command line; an expected error is one line on stderr, exit code 2 or 1."""
     try:
-        with _orderly_signals():
+        with interruptible():
             app()
     except FestinaError as error:
         print(f"festina: {error.code}: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, CALLERS_FAULT) else 1)
-
-
-@contextmanager
-def _orderly_signals() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does: `with` blocks close, children stop.
-
-    Ctrl-C itself is set as well, for a shell starts background jobs with it ignored.
-    """
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -244,13 +244,15 @@ class Cluster:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside, SIGTERM raises `SystemExit`, so that `with` blocks end as they do on Ctrl-C."""
+    """Inside, SIGTERM and Ctrl-C raise `KeyboardInterrupt`: `with` blocks close, children stop.
 
-    def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
+    Ctrl-C is set as well, for a shell starts background jobs with it ignored.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

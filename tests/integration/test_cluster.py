@@ -260,7 +260,10 @@ def test_a_signal_to_the_supervisor_ends_all_and_leaves_nothing(number: int):
         pids = [int(pid) for pid in supervisor.stdout.readline().split()]
         assert len(pids) == 3
         supervisor.send_signal(number)
-        supervisor.wait(20)
+        try:
+            supervisor.wait(20)
+        finally:
+            supervisor.kill()
     eventually(lambda: not any(is_running(pid) for pid in pids))
     assert set(Path("/dev/shm").iterdir()) <= shared
 
