@@ -22,24 +22,9 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from festina.errors import ProfileError
+from festina.profile_format import COLUMNS, FORMAT, PHASES
 from festina.types import Provenance
 
-FORMAT = 1
-COLUMNS = (
-    "phase",
-    "sms",
-    "clock_mhz",
-    "tokens",
-    "context",
-    "latency_ms",
-    "power_w",
-    "flops_per_s",
-    "bytes_per_s",
-    "spread",
-    "samples",
-    "source",
-)
-PHASES = ("prefill", "decode", "idle")
 SOURCES = ("measured", "modelled", "corrected")
 CELL = np.dtype(
     [

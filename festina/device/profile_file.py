@@ -10,22 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-FORMAT = 1
-PHASES = ("prefill", "decode", "idle")
-COLUMNS = (
-    "phase",
-    "sms",
-    "clock_mhz",
-    "tokens",
-    "context",
-    "latency_ms",
-    "power_w",
-    "flops_per_s",
-    "bytes_per_s",
-    "spread",
-    "samples",
-    "source",
-)
+from festina.profile_format import COLUMNS, FORMAT, PHASES
 
 
 @dataclass(frozen=True, slots=True)
