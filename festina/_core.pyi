@@ -321,6 +321,17 @@ class ProfileTable:
     def describe_model(
         self, model: typing.SupportsInt | typing.SupportsIndex
     ) -> dict[str, typing.Any]: ...
+    @typing.overload
+    def estimate(
+        self,
+        model: int,
+        phase: int,
+        rung: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+        clock: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+        work0: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+        work1: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    ) -> numpy.ndarray: ...
+    @typing.overload
     def estimate(
         self,
         model: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "bindings/module.hpp"
+#include "core/profile_table/batch.hpp"
 #include "core/profile_table/table.hpp"
 
 // Python's side of csrc/core/profile_table. Everything here works on arrays: crossing into C++
@@ -30,6 +31,12 @@ class Column {
 
   py::ssize_t size() const { return size_; }
   T operator[](py::ssize_t i) const { return data_[i * step_]; }
+  // The values from `first` on. `repeated` takes the one value for all: `count` times.
+  const T* from(py::ssize_t first, std::size_t count, batch::PerStep<T>& repeated) const {
+    if (step_ == 1) return data_ + first;
+    std::fill_n(repeated.begin(), count, data_[0]);
+    return repeated.data();
+  }
 
   void require_size(py::ssize_t size) const {
     if (size_ != 1 && size_ != size) {
@@ -84,6 +91,43 @@ py::array estimate(const ProfileTable& table, const Keys<std::int32_t>& model,
   return out;
 }
 
+void require(const char* field, int value, int limit) {
+  if (value < 0 || value >= limit) {
+    throw ProfileError(field, std::to_string(value) + " is not in the table",
+                       "0 to " + std::to_string(limit - 1));
+  }
+}
+
+// Steps of one model and phase, as most callers have them. Takes Python integers only: making an
+// array of one costs as much as a hundred estimates.
+py::array estimate_one_grid(const ProfileTable& table, const py::int_& model, const py::int_& phase,
+                            const Keys<std::int32_t>& rung, const Keys<std::int32_t>& clock,
+                            const Keys<float>& work0, const Keys<float>& work1) {
+  const ProfileView& view = table.view();
+  const int index = model.cast<int>(), step = phase.cast<int>();
+  require("model", index, view.models());
+  require("phase", step, static_cast<int>(kPhases));
+  const Column rungs("rung", rung), clocks("clock", clock);
+  const Column works0("work0", work0), works1("work1", work1);
+  const py::ssize_t size = std::max({rungs.size(), clocks.size(), works0.size(), works1.size()});
+  for (const auto* column : {&rungs, &clocks}) column->require_size(size);
+  for (const auto* column : {&works0, &works1}) column->require_size(size);
+  rungs.require_below(view.rungs());
+  clocks.require_below(view.clocks());
+  py::array_t<Estimate> out(size);
+  Estimate* estimates = out.mutable_data();
+  batch::PerStep<std::int32_t> one_rung, one_clock;
+  batch::PerStep<float> one_work0, one_work1;
+  for (py::ssize_t i = 0; i < size; i += batch::kSteps) {
+    const std::size_t count = std::min(batch::kSteps, static_cast<std::size_t>(size - i));
+    batch::estimate(view, index, static_cast<Phase>(step),
+                    {count, rungs.from(i, count, one_rung), clocks.from(i, count, one_clock),
+                     works0.from(i, count, one_work0), works1.from(i, count, one_work1)},
+                    estimates + i);
+  }
+  return out;
+}
+
 py::array_t<Cell> empty_cells(std::vector<py::ssize_t> shape) { return py::array_t<Cell>(shape); }
 
 // numpy does not align to cache lines, so cells go in and out as bytes.
@@ -103,13 +147,6 @@ py::array lookup(const ProfileTable& table, const Keys<std::int64_t>& cell) {
     costs[i] = view.cost(number);
   }
   return out;
-}
-
-void require(const char* field, int value, int limit) {
-  if (value < 0 || value >= limit) {
-    throw ProfileError(field, std::to_string(value) + " is not in the table",
-                       "0 to " + std::to_string(limit - 1));
-  }
 }
 
 const layout::Grid& grid(const ProfileTable& table, int model, int phase) {
@@ -269,6 +306,8 @@ void register_table(py::module_& m) {
       .def("describe", &describe)
       .def("describe_model", &describe_model, py::arg("model"))
       .def("knots", &knots, py::arg("model"), py::arg("phase"))
+      .def("estimate", &estimate_one_grid, py::arg("model"), py::arg("phase"), py::arg("rung"),
+           py::arg("clock"), py::arg("work0"), py::arg("work1"))
       .def("estimate", &estimate, py::arg("model"), py::arg("phase"), py::arg("rung"),
            py::arg("clock"), py::arg("work0"), py::arg("work1"))
       .def("lookup", &lookup, py::arg("cell"))

@@ -238,6 +238,7 @@ class ProfileTable:
             work1: Cached tokens or context tokens per sequence.
 
         Each is of shape (n,), or one value for all; int32 and float32 are taken without a copy.
+        Fastest where model and phase are Python integers: steps of one grid are located together.
 
         Returns:
             (n,) with float32 fields `latency_ms`, `power_w`, `spread`, `bytes_per_s`.

@@ -1,6 +1,6 @@
 """The profile table against a slow reference in numpy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -98,6 +98,34 @@ def test_estimates_agree_with_the_reference(
         assert got["latency_ms"][n] == pytest.approx(latency_ms[rung[n], clock[n]], rel=1e-4)
         assert got["power_w"][n] == pytest.approx(power_w[rung[n], clock[n]], rel=1e-4)
         assert got["spread"][n] in cells["spread"][:, :, rung[n], clock[n]]
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+@pytest.mark.parametrize("one_knot", [False, True])
+def test_steps_of_one_model_read_the_same_one_by_one_and_together(
+    phase: Phase, one_knot: bool
+) -> None:
+    count = 601  # some blocks, and a part of one
+    given = profile()
+    if one_knot:
+        grids = [
+            Grid(grid.tokens, grid.context[:1], np.ascontiguousarray(grid.cells[:, :1]))
+            for grid in (given.prefill, given.decode)
+        ]
+        given = replace(given, prefill=grids[0], decode=grids[1])
+    found = ProfileTable.from_profiles([given])
+    rng = np.random.default_rng(3)
+    rung, clock = rng.integers(0, 3, (2, count))
+    work0, work1 = rng.uniform(0, 10000, (2, count)).astype(np.float32)
+    work0[7] = work1[300] = np.nan
+    work0[8] = 0
+    together = found.estimate(0, phase, rung, clock, work0, work1)
+    phases = np.full(count, phase)
+    one_by_one = found.estimate(np.zeros(count, np.int32), phases, rung, clock, work0, work1)
+    for name in ("latency_ms", "power_w", "spread", "bytes_per_s"):
+        np.testing.assert_allclose(together[name], one_by_one[name], rtol=1e-5)
+    same_work = found.estimate(0, phase, rung, 1, work0, 64.0)
+    assert same_work[count - 1] == found.estimate(0, phase, rung[-1], 1, work0[-1], 64.0)[0]
 
 
 def test_models_and_phases_may_differ_per_key() -> None:
