@@ -1,0 +1,1 @@
+"""A cluster in virtual time: workloads, policies, the analytic GPU, and what it all costs."""
