@@ -84,10 +84,10 @@ inline void check_axis(const std::string& field, const std::vector<float>& knots
 }
 
 inline void check_cell(const Cell& cell, std::size_t index) {
-  const std::string field = "cells[" + std::to_string(index) + "].";
   const auto figure = [&](const char* name, double value, bool zero_allowed) {
-    check(field + name, std::isfinite(value) && (zero_allowed ? value >= 0 : value > 0),
-          zero_allowed ? "a number >= 0" : "a number > 0");
+    if (std::isfinite(value) && (zero_allowed ? value >= 0 : value > 0)) return;
+    throw ProfileError("cells[" + std::to_string(index) + "]." + name, "is inconsistent",
+                       zero_allowed ? "a number >= 0" : "a number > 0");
   };
   figure("latency_ms", cell.latency_ms, false);
   figure("power_w", cell.power_w, true);
@@ -96,7 +96,10 @@ inline void check_cell(const Cell& cell, std::size_t index) {
   figure("spread", cell.spread, true);
   figure("latency_factor", cell.latency_factor, false);
   figure("power_factor", cell.power_factor, false);
-  check(field + "source", cell.source <= Source::corrected, "measured, modelled or corrected");
+  if (cell.source > Source::corrected) {
+    throw ProfileError("cells[" + std::to_string(index) + "].source", "is inconsistent",
+                       "measured, modelled or corrected");
+  }
 }
 
 // Throws ProfileError naming the first part of `spec` that does not fit the rest.

@@ -82,10 +82,28 @@ def capped_clock_mhz(gpu: GpuSpec, work: Work, sms: ArrayLike, clock_mhz: ArrayL
     return np.where(over, low[..., 0], asked)
 
 
-def run(gpu: GpuSpec, work: Work, sms: ArrayLike, clock_mhz: ArrayLike) -> RunPoint:
-    """Latency and power of a step alone on the device, under the cap."""
+def run(
+    gpu: GpuSpec,
+    work: Work,
+    sms: ArrayLike,
+    clock_mhz: ArrayLike,
+    limit_mhz: ArrayLike | None = None,
+) -> RunPoint:
+    """Latency and power of a step alone on the device, under the cap.
+
+    Args:
+        gpu: Where it runs.
+        work: What it does.
+        sms: SMs of its partition.
+        clock_mhz: Clock asked for.
+        limit_mhz: `capped_clock_mhz` of the same work and SMs at the top clock, for callers that
+            try many clocks: power rises with the clock, so it is the limit of every lower one too.
+    """
     asked = np.asarray(clock_mhz, np.float64)
-    clock = capped_clock_mhz(gpu, work, sms, asked)
+    if limit_mhz is None:
+        clock = capped_clock_mhz(gpu, work, sms, asked)
+    else:
+        clock = np.minimum(asked, limit_mhz)
     latency = latency_ms(gpu, work, sms, clock)
     seconds = latency / 1e3
     dynamic = dynamic_w(gpu, work.flops / seconds, work.bytes_moved / seconds, clock)
