@@ -43,6 +43,7 @@ class Workload:
         follows: int32[n], -1 or the index of an earlier request.
         ttft_ms: float32[n]; objective.
         tbt_ms: float32[n]; objective.
+        clipped: How many requests were shortened to their model's context.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Workload:
     follows: NDArray[np.int32]
     ttft_ms: NDArray[np.float32]
     tbt_ms: NDArray[np.float32]
+    clipped: int = 0
 
     def __post_init__(self) -> None:
         """Refuses columns that break what is promised above.

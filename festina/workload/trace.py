@@ -7,22 +7,24 @@ Azure LLM inference (github.com/Azure/AzurePublicDataset):
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import math
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from festina.errors import BadRequestError
+from festina.workload import table
+from festina.workload.table import TOKENS_MAX
 
-ROWS_MAX = 10_000_000
-TOKENS_MAX = 2**20
+_PLAIN = {"t_s": table.SECONDS, "input_tokens": table.TOKENS, "output_tokens": table.TOKENS}
+_AZURE = {
+    "TIMESTAMP": table.STAMP,
+    "ContextTokens": table.TOKENS,
+    "GeneratedTokens": table.TOKENS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,33 +44,62 @@ class TraceRow:
     output_tokens: int
 
 
-def read_trace(path: Path) -> list[TraceRow]:
-    """All rows of a trace file, by time; times count from the first row of an Azure file.
+@dataclass(frozen=True, slots=True)
+class TraceColumns:
+    """The requests of a trace as columns of equal length, as they lie in the file.
+
+    Attributes:
+        t_s: float64[n]; from the first request of an Azure file.
+        model: object[n] of str, or None where the trace names no models.
+        input_tokens: int64[n].
+        output_tokens: int64[n].
+    """
+
+    t_s: NDArray[np.float64]
+    model: NDArray[np.object_] | None
+    input_tokens: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+
+
+def read_columns(path: Path) -> TraceColumns:
+    """All requests of a plain or an Azure CSV file.
 
     Raises:
         BadRequestError: The file cannot be read, has other columns, or a value is wrong; `field`
             is `FILE:LINE:COLUMN`.
     """
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise BadRequestError(f"cannot read {path}: {error}", field="trace") from error
-    reader = csv.DictReader(io.StringIO(text))
-    columns = set(reader.fieldnames or ())
-    parse = _parser(columns)
-    if parse is None:
+    text = table.read_text(path)
+    header = set(table.header_of(text))
+    if header >= set(_AZURE):
+        columns = table.columns_of(path, text, _AZURE)
+        stamps, inputs, outputs = (columns[name] for name in _AZURE)
+        return TraceColumns(stamps - stamps.min(), None, inputs, outputs)
+    if not header >= set(_PLAIN):
         raise BadRequestError(
-            f"{path} has the columns {', '.join(sorted(columns)) or 'none'}",
+            f"{path} has the columns {', '.join(sorted(header)) or 'none'}",
             field="trace",
             expected="t_s,model,input_tokens,output_tokens or "
             "TIMESTAMP,ContextTokens,GeneratedTokens",
         )
-    rows = list(_rows(path, reader, parse))
-    if not rows:
-        raise BadRequestError(f"{path} holds no requests", field="trace", expected="at least one")
-    rows.sort(key=lambda row: row.t_s)
-    return _from_zero(rows) if "TIMESTAMP" in columns else rows
+    named = {"model": table.NAME} if "model" in header else {}
+    columns = table.columns_of(path, text, {**_PLAIN, **named})
+    times, inputs, outputs = (columns[name] for name in _PLAIN)
+    return TraceColumns(times, columns.get("model"), inputs, outputs)
+
+
+def read_trace(path: Path) -> list[TraceRow]:
+    """All rows of a trace file, by time; times count from the first row of an Azure file.
+
+    Raises:
+        BadRequestError: As `read_columns`.
+    """
+    columns = read_columns(path)
+    models = [""] * len(columns.t_s) if columns.model is None else columns.model.tolist()
+    order = np.argsort(columns.t_s, kind="stable").tolist()
+    times, inputs, outputs = (
+        column.tolist() for column in (columns.t_s, columns.input_tokens, columns.output_tokens)
+    )
+    return [TraceRow(times[row], models[row], inputs[row], outputs[row]) for row in order]
 
 
 def shape_trace(
@@ -118,82 +149,3 @@ def _shape(row: TraceRow, speedup: float, scale_tokens: float, context_tokens: i
         input_tokens=min(input_tokens, context_tokens - output_tokens),
         output_tokens=output_tokens,
     )
-
-
-_Row = dict[str, str]
-_Parse = Callable[[_Row], TraceRow]
-
-
-class _FieldError(ValueError):
-    """A value of a row is wrong."""
-
-    def __init__(self, column: str, value: object, expected: str) -> None:
-        super().__init__(column)
-        self.column, self.value, self.expected = column, value, expected
-
-
-def _parser(columns: set[str]) -> _Parse | None:
-    if columns >= {"t_s", "input_tokens", "output_tokens"}:
-        return _plain_row
-    if columns >= {"TIMESTAMP", "ContextTokens", "GeneratedTokens"}:
-        return _azure_row
-    return None
-
-
-def _rows(path: Path, reader: csv.DictReader[str], parse: _Parse) -> Iterator[TraceRow]:
-    for raw in reader:
-        try:
-            yield parse(raw)
-        except _FieldError as error:
-            raise BadRequestError(
-                f"got {error.value!r}",
-                field=f"{path.name}:{reader.line_num}:{error.column}",
-                expected=error.expected,
-            ) from error
-        if reader.line_num > ROWS_MAX:
-            raise BadRequestError(
-                f"{path} is too long", field="trace", expected=f"at most {ROWS_MAX} rows"
-            )
-
-
-def _plain_row(raw: _Row) -> TraceRow:
-    return TraceRow(
-        t_s=_seconds(raw, "t_s"),
-        model=raw.get("model") or "",
-        input_tokens=_tokens(raw, "input_tokens"),
-        output_tokens=_tokens(raw, "output_tokens"),
-    )
-
-
-def _azure_row(raw: _Row) -> TraceRow:
-    stamp = raw["TIMESTAMP"] or ""
-    try:
-        time = datetime.fromisoformat(stamp)
-    except ValueError:
-        raise _FieldError("TIMESTAMP", stamp, "a time such as 2023-11-16 18:15:46.68") from None
-    t_s = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-    return TraceRow(t_s, "", _tokens(raw, "ContextTokens"), _tokens(raw, "GeneratedTokens"))
-
-
-def _seconds(raw: _Row, column: str) -> float:
-    try:
-        value = float(raw[column])
-    except (TypeError, ValueError):
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise _FieldError(column, raw[column], "seconds ≥ 0")
-    return value
-
-
-def _tokens(raw: _Row, column: str) -> int:
-    try:
-        value = int(raw[column])
-    except (TypeError, ValueError):
-        value = 0
-    if not 1 <= value <= TOKENS_MAX:
-        raise _FieldError(column, raw[column], f"an integer from 1 to {TOKENS_MAX}")
-    return value
-
-
-def _from_zero(rows: list[TraceRow]) -> list[TraceRow]:
-    return [replace(row, t_s=row.t_s - rows[0].t_s) for row in rows]

@@ -1,0 +1,1 @@
+"""The six evaluation workloads, one file each."""
