@@ -208,8 +208,10 @@ _A100 = GpuSpec(
 )
 
 # H100: vidur gives GEMM rates of both cards (H100 801 TFLOP/s and 2.68 TB/s, 5.2 % held out; A100
-# 220 and 1.55, 3.8 %). Whole-model rates [A] are the A100's times that ratio; per-sequence and
-# fixed times are scaled by .56, vidur's ratio for the small kernels. Shares and norms as on A100.
+# 220 and 1.55, 3.8 %). Whole-model rates [A] are the A100's times that ratio: A100 over H100 is
+# within 8 % of vidur's layers, but up to 35 % too high at 256-512 tokens, where the H100 turns.
+# Per-sequence and fixed times are scaled by .56, vidur's ratio for the small kernels. Shares and
+# norms as on A100.
 _H100_PREFILL = PrefillFit(
     flops_per_s=689e12,
     bytes_per_s=2.33e12,
@@ -236,7 +238,8 @@ _H100_DECODE = DecodeFit(
 # Hopper power.
 # Idle [F] 81.8 W at 1020, 98.3 W at 1545 MHz [M] afzal, 109 W at 1980 [F] roofline: residual < 1 W.
 # Voltage [F] afzal, 7 uncapped points of one H200, leave-one-out 2.2 %. The slope contains leakage;
-# below ~350 W AMBER [M] shows half of it, hence two slopes and a blend [A].
+# below ~350 W AMBER [M] shows half of it, hence two slopes and a blend [A]. From one anchor at
+# 900 MHz: FIRESTARTER within 4 % on average (345-1305 MHz), AMBER 20 % too high at 1545 MHz.
 # Bytes: 121 pJ at 1980 MHz [F] roofline (0.9 % held out); its split [A].
 # FLOPs [F] rough: bf16 GEMM at 94 % of peak: 390 W at 1000, 698 W at 1320, 702 W at 1395 MHz.
 _HOPPER_POWER = PowerFit(
@@ -274,7 +277,8 @@ _H100 = GpuSpec(
     clock_switch_ms=_SWITCH_MS,
 )
 
-# H200: the H100's arithmetic with 1.4 times its bandwidth (copy 4.3 against 3.0 TB/s) [A].
+# H200: the H100's arithmetic with 1.4 times its bandwidth (copy 4.3 against 3.0 TB/s) [A]. Its
+# latency is unchecked but for a decode alone on few SMs (7 %); streaming power is within 2 %.
 _H200 = GpuSpec(
     kind="H200-SXM5-141GB",
     aliases=("h200",),
