@@ -10,17 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
-import numpy as np
-from numpy.typing import ArrayLike
 
 from festina.errors import BadRequestError
 
 SCHEMA = 1
 """Raised whenever a field changes its meaning or goes away; new fields with defaults keep it."""
-
-BINS_PER_DECADE = 40
-FIRST_MS = 0.1
-DECADES = 7
 
 
 class Percentiles(msgspec.Struct, frozen=True):
@@ -66,9 +60,7 @@ class Histogram(msgspec.Struct, frozen=True):
         return sum(self.counts)
 
     def percentile(self, q: float) -> float | None:
-        """The value that q % of the observations do not exceed, interpolated in its bin.
-
-        Off by less than one bin: 6 % with the edges of `log_edges_ms`.
+        """The value that q % of the observations do not exceed, interpolated within its bin.
 
         Args:
             q: 0 to 100.
@@ -87,20 +79,6 @@ class Histogram(msgspec.Struct, frozen=True):
     def percentiles(self) -> Percentiles:
         """p50, p90 and p99."""
         return Percentiles(self.percentile(50), self.percentile(90), self.percentile(99))
-
-
-def log_edges_ms() -> tuple[float, ...]:
-    """The simulator's edges: 0.1 ms to 1000 s, 40 bins a decade."""
-    count = DECADES * BINS_PER_DECADE + 1
-    return tuple(FIRST_MS * 10 ** (index / BINS_PER_DECADE) for index in range(count))
-
-
-def histogram_of(values_ms: ArrayLike) -> Histogram:
-    """Counts of latencies in ms, any shape, over `log_edges_ms`."""
-    edges = log_edges_ms()
-    bins = np.searchsorted(np.asarray(edges), np.ravel(np.asarray(values_ms)), side="right") - 1
-    counts = np.bincount(np.clip(bins, 0, len(edges) - 2), minlength=len(edges) - 1)
-    return Histogram(edges, tuple(int(count) for count in counts))
 
 
 class EnergyBy(msgspec.Struct, frozen=True):
@@ -195,7 +173,8 @@ class Span(msgspec.Struct, frozen=True):
         clock_mhz: Clock meanwhile.
         batch: Sequences in the step.
         tokens: Tokens computed.
-        power_w: The GPU's power meanwhile.
+        sms: SMs it had; 0 for what needs none.
+        power_w: The GPU's power meanwhile; 0 if unknown.
     """
 
     gpu: int
@@ -206,6 +185,7 @@ class Span(msgspec.Struct, frozen=True):
     clock_mhz: float
     batch: int = 0
     tokens: int = 0
+    sms: int = 0
     power_w: float = 0.0
 
 
@@ -287,7 +267,8 @@ class Ablation(msgspec.Struct, frozen=True):
     """One run of an ablation.
 
     Attributes:
-        ladder: `festina`: one switch off in each run; `festina-paper`: one more rule in each run.
+        ladder: The policy. `festina`: one switch off in each run; `festina-paper`: one more rule in
+            each run, the last of which is the whole policy.
         label: The switch that is off, or the rule that was added.
         result: How it did.
     """
@@ -336,6 +317,8 @@ class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
         results: By policy, in the order asked for.
         ablation: Runs of `--ablation`.
         sensitivity: Runs of `--sensitivity`.
+        ttft_objectives_ms: The distinct TTFT objectives, if they are few.
+        tbt_objectives_ms: The distinct TBT objectives, if they are few.
         schema: `SCHEMA`.
     """
 
@@ -354,6 +337,8 @@ class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
     modelled: bool = True
     ablation: tuple[Ablation, ...] = ()
     sensitivity: tuple[SensitivityPoint, ...] = ()
+    ttft_objectives_ms: tuple[float, ...] = ()
+    tbt_objectives_ms: tuple[float, ...] = ()
     schema: int = SCHEMA
 
     def of(self, policy: str) -> PolicyResult | None:

@@ -6,13 +6,13 @@ import numpy as np
 from festina.simulator.result import (
     Ablation,
     EnergyBy,
+    Histogram,
     ModelResult,
     PolicyResult,
     SensitivityPoint,
     SimulationReport,
     Span,
     Timeline,
-    histogram_of,
 )
 
 RATIOS = {
@@ -26,6 +26,18 @@ RATIOS = {
 }
 POLICIES = tuple(RATIOS)
 KINDS = {"active": 0.62, "idle": 0.2, "parked": 0.08, "switching": 0.01, "loading": 0.08}
+
+
+def log_edges_ms():
+    """0.1 ms to 1000 s, 40 bins a decade."""
+    return tuple(0.1 * 10 ** (index / 40) for index in range(281))
+
+
+def histogram_of(values_ms):
+    edges = log_edges_ms()
+    bins = np.searchsorted(np.asarray(edges), np.asarray(values_ms), side="right") - 1
+    counts = np.bincount(np.clip(bins, 0, len(edges) - 2), minlength=len(edges) - 1)
+    return Histogram(edges, tuple(int(count) for count in counts))
 
 
 def policy_result(policy, *, energy_j=3.0e6, seed=1, samples=360, **changes):
@@ -101,9 +113,9 @@ def report(*, scale=1.0, policies=POLICIES, ablation=True, sensitivity=True, **c
 
 def spans():
     return (
-        Span(0, "chat-8b", "prefill", 1000.0, 20.0, 1395.0, 1, 512, 520.0),
-        Span(0, "chat-8b", "decode", 1020.0, 8.0, 990.0, 4, 4, 260.0),
-        Span(0, "chat-3b", "decode", 1021.0, 5.0, 990.0, 2, 2, 260.0),
+        Span(0, "chat-8b", "prefill", 1000.0, 20.0, 1395.0, 1, 512, 132, 520.0),
+        Span(0, "chat-8b", "decode", 1020.0, 8.0, 990.0, 4, 4, 96, 260.0),
+        Span(0, "chat-3b", "decode", 1021.0, 5.0, 990.0, 2, 2, 32, 260.0),
         Span(1, "", "wake", 1005.0, 1500.0, 345.0),
     )
 
