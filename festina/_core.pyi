@@ -28,6 +28,7 @@ __all__: list[str] = [
     "cpu_isas",
     "kv_copy_device",
     "kv_copy_host",
+    "simulate",
 ]
 
 class CpuWeight:
@@ -511,4 +512,19 @@ def kv_copy_host(
 ) -> None:
     """
     Copy runs (n, 3) of (src_offset, dst_offset, size) in bytes between two uint8 pools that do not overlap. Raises IndexError naming a descriptor outside its pool.
+    """
+
+def simulate(
+    belief: ProfileTable,
+    truth: ProfileTable,
+    device: dict,
+    setup: dict,
+    deployments: list,
+    columns: dict,
+    policy: str,
+    options: collections.abc.Mapping[str, typing.SupportsFloat | typing.SupportsIndex],
+    progress: collections.abc.Callable[[float], bool],
+) -> dict[str, typing.Any]:
+    """
+    Simulates one policy. `columns` are those of festina.simulator.workload.Workload.
     """

@@ -11,4 +11,5 @@ void register_kv_copy(pybind11::module_& m);
 void register_operating_point(pybind11::module_& m);
 void register_placement(pybind11::module_& m);
 void register_profile_table(pybind11::module_& m);
+void register_simulator(pybind11::module_& m);
 }  // namespace festina::bindings

@@ -1,0 +1,587 @@
+#pragma once
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <functional>
+#include <list>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "core/simulator/events.hpp"
+#include "core/simulator/gpu.hpp"
+#include "core/simulator/histogram.hpp"
+#include "core/simulator/meter.hpp"
+#include "core/simulator/policy.hpp"
+#include "core/simulator/pricing.hpp"
+#include "core/simulator/random.hpp"
+#include "core/simulator/types.hpp"
+
+// The cluster in virtual time: GPUs, weights, KV caches, steps, clocks and their joules.
+namespace festina::simulator {
+
+struct Counts {
+  std::uint64_t completed = 0, failed = 0, rejected = 0;
+  std::uint64_t migrations = 0, clock_switches = 0, loads = 0, evictions = 0, steps = 0, events = 0;
+  std::uint64_t output_tokens = 0;
+};
+
+// What an operator declares of a deployment: policies that plan ahead start from it.
+struct Hint {
+  double requests_per_s = 0;
+  double input_tokens = 0;
+  double output_tokens = 0;
+};
+
+// Owned and used by one thread. The tables must outlive it.
+class Cluster {
+ public:
+  Cluster(ProfileView belief, ProfileView truth, const Device& device, const Setup& setup,
+          std::vector<Deployment> deployments, std::vector<Request> requests, bool learns)
+      : belief_(belief, deployments, learns),
+        truth_(truth),
+        device_(device),
+        setup_(setup),
+        deployments_(std::move(deployments)),
+        requests_(std::move(requests)),
+        random_(setup.seed),
+        meter_(setup.bucket_ms),
+        hints_(declared(deployments_.size(), requests_, setup.duration_ms)),
+        outputs_(deployments_.size(), kOutputGuess),
+        in_host_(deployments_.size(), 0) {
+    const int top = belief.clocks() - 1;
+    default_clock_ = setup.default_clock_mhz > 0
+                         ? std::max(0, belief.clock_within(setup.default_clock_mhz))
+                         : top;
+    gpus_.resize(static_cast<std::size_t>(setup.gpus));
+    for (int i = 0; i < setup.gpus; ++i) {
+      Gpu& g = gpus_[static_cast<std::size_t>(i)];
+      g.index = i;
+      g.clock = g.clock_target = default_clock_;
+      g.lane_of.assign(deployments_.size(), kNone);
+      rerate(g);
+    }
+    touched_.reserve(gpus_.size());
+    fill_host();
+  }
+
+  // --- what policies may look at ----------------------------------------------------------------
+  double now_ms() const noexcept { return now_ms_; }
+  int gpus() const noexcept { return static_cast<int>(gpus_.size()); }
+  int models() const noexcept { return static_cast<int>(deployments_.size()); }
+  Gpu& gpu(int index) noexcept { return gpus_[static_cast<std::size_t>(index)]; }
+  const Request& request(int index) const noexcept {
+    return requests_[static_cast<std::size_t>(index)];
+  }
+  const Belief& belief() const noexcept { return belief_; }
+  const ProfileView& table() const noexcept { return belief_.table(); }
+  const Device& device() const noexcept { return device_; }
+  const Setup& setup() const noexcept { return setup_; }
+  int default_clock() const noexcept { return default_clock_; }
+  int top_clock() const noexcept { return table().clocks() - 1; }
+  int full_rung() const noexcept { return table().rungs() - 1; }
+  const layout::Model& model(int index) const noexcept {
+    return table().model(belief_.profile(index));
+  }
+  double weight_bytes(int model_index) const noexcept {
+    return static_cast<double>(model(model_index).weight_bytes);
+  }
+  double kv_bytes(int model_index, double tokens) const noexcept {
+    return static_cast<double>(model(model_index).kv_bytes_per_token) * tokens;
+  }
+  // The mean load of the whole run: what an operator would declare.
+  const Hint& hint(int model_index) const noexcept {
+    return hints_[static_cast<std::size_t>(model_index)];
+  }
+  // Mean output of the model's finished requests.
+  double expected_output(int model_index) const noexcept {
+    return outputs_[static_cast<std::size_t>(model_index)];
+  }
+  double expected_kv_bytes(int r) const noexcept {
+    const Request& q = request(r);
+    const double ahead = std::max(expected_output(q.model) - q.generated, 32.0);
+    return kv_bytes(q.model, q.prompt_tokens() + ahead);
+  }
+  double memory_free_bytes(const Gpu& g) const noexcept {
+    return device_.memory_bytes - g.weight_bytes - std::max(g.reserved_bytes, g.kv_bytes);
+  }
+  bool admitted(int r) const noexcept { return reserved_[static_cast<std::size_t>(r)] > 0; }
+  // There is KV cache for all that the request is expected to need, or nobody else is in the way.
+  bool has_room(const Gpu& g, int r) const noexcept {
+    return admitted(r) || expected_kv_bytes(r) <= memory_free_bytes(g) || g.reserved_bytes <= 0;
+  }
+  bool in_host(int model_index) const noexcept {
+    return in_host_[static_cast<std::size_t>(model_index)] != 0;
+  }
+  double load_ms(int model_index) const noexcept {
+    const double rate =
+        in_host(model_index) ? device_.load_bytes_per_s : device_.storage_bytes_per_s;
+    return device_.load_fixed_ms + weight_bytes(model_index) / rate * 1000.0;
+  }
+  double move_ms(int r) const noexcept {
+    const Request& q = request(r);
+    return device_.move_fixed_ms +
+           kv_bytes(q.model, q.done_tokens) / device_.peer_bytes_per_s * 1000.0;
+  }
+  // Work of a step over the first `decodes` of the lane's requests and `chunks`.
+  StepWork work(const Lane& lane, int decodes, std::span<const Chunk> chunks) const {
+    StepWork w;
+    w.decodes = decodes;
+    if (decodes > 0) {
+      w.context_mean = lane.context_tokens / static_cast<double>(lane.running.size());
+    }
+    double cached = 0;
+    for (const Chunk& c : chunks) {
+      w.tokens += c.tokens;
+      cached += static_cast<double>(cache_of(request(c.request))) * c.tokens;
+    }
+    if (w.tokens > 0) w.cached_mean = cached / w.tokens;
+    return w;
+  }
+  double predict_ms(const Lane& lane, int decodes, std::span<const Chunk> chunks, int rung,
+                    int clock) const {
+    return belief_.step(lane.model, work(lane, decodes, chunks), rung, clock).latency_ms;
+  }
+
+  // --- mechanisms -------------------------------------------------------------------------------
+  Lane& lane(Gpu& g, int model_index) {
+    std::int16_t& at = g.lane_of[static_cast<std::size_t>(model_index)];
+    if (at < 0) {
+      at = static_cast<std::int16_t>(g.lanes.size());
+      g.lanes.push_back(std::make_unique<Lane>());
+      g.lanes.back()->model = model_index;
+      g.lanes.back()->last_used_ms = now_ms_;
+    }
+    return *g.lanes[static_cast<std::size_t>(at)];
+  }
+
+  void enqueue(Gpu& g, int r) {
+    Request& q = own(r);
+    q.stage = Stage::waiting;
+    q.gpu = g.index;
+    Lane& l = lane(g, q.model);
+    l.waiting.push_back(r);
+    l.last_used_ms = now_ms_;
+    ++g.requests;
+    q.cold = q.cold || l.weights != Weights::ready || !g.awake();
+    touch(g);
+  }
+
+  // Takes a waiting request off its GPU again.
+  void withdraw(int r) {
+    Request& q = own(r);
+    Gpu& g = gpu(q.gpu);
+    auto& waiting = g.lane(q.model)->waiting;
+    waiting.erase(std::find(waiting.begin(), waiting.end(), r));
+    release(g, r);
+    q.stage = Stage::queued;
+    q.gpu = kNone;
+    --g.requests;
+    touch(g);
+  }
+
+  void reject(int r) {
+    own(r).stage = Stage::rejected;
+    ++counts_.rejected;
+    end(r);
+  }
+
+  // Weights that are there before the first request, at no cost.
+  void preload(Gpu& g, int model_index) {
+    lane(g, model_index).weights = Weights::ready;
+    g.weight_bytes += weight_bytes(model_index);
+  }
+
+  // Starts to load weights; loads of one GPU follow each other.
+  void load(Gpu& g, int model_index) {
+    Lane& l = lane(g, model_index);
+    l.weights = Weights::loading;
+    l.last_used_ms = now_ms_;
+    g.weight_bytes += weight_bytes(model_index);
+    settle(g);
+    ++g.loads;
+    ++counts_.loads;
+    const double starts_ms = std::max(now_ms_, g.link_free_ms);
+    g.link_free_ms = starts_ms + load_ms(model_index);
+    keep_in_host(model_index);
+    record({g.index, model_index, "load", starts_ms, g.link_free_ms, 0, 0, 0, 0});
+    events_.push(g.link_free_ms, EventKind::loaded, g.index, model_index);
+    rerate(g);
+  }
+
+  // Forgets weights; the lane must be empty and idle.
+  void unload(Gpu& g, int model_index) {
+    Lane& l = *g.lane(model_index);
+    g.weight_bytes -= weight_bytes(model_index);
+    l.weights = Weights::absent;
+    if (!l.empty()) return;
+    const std::int16_t at = g.lane_of[static_cast<std::size_t>(model_index)];
+    g.lane_of[static_cast<std::size_t>(g.lanes.back()->model)] = at;
+    g.lane_of[static_cast<std::size_t>(model_index)] = kNone;
+    std::swap(g.lanes[static_cast<std::size_t>(at)], g.lanes.back());
+    g.lanes.pop_back();
+  }
+
+  // Destroys the context; nothing may be resident or under way.
+  void park(Gpu& g) {
+    settle(g);
+    g.power = Power::parked;
+    rerate(g);
+  }
+  void wake(Gpu& g) {
+    if (g.power != Power::parked) return;
+    settle(g);
+    g.power = Power::waking;
+    events_.push(now_ms_ + device_.wake_ms, EventKind::woken, g.index);
+    rerate(g);
+  }
+
+  void set_clock(Gpu& g, int clock) {
+    if (clock == g.clock_target) return;
+    settle(g);
+    g.clock_target = clock;
+    g.clock_asked_ms = now_ms_;
+    ++g.clock_version;
+    if (clock != g.clock) {  // else back before the switch took place
+      ++counts_.clock_switches;
+      events_.push(now_ms_ + device_.clock_switch_ms, EventKind::clock_set, g.index, 0,
+                   g.clock_version);
+    }
+    if (g.steps.empty()) rerate(g);
+  }
+  // Before the first event, at no cost.
+  void start_at_clock(Gpu& g, int clock) {
+    g.clock = g.clock_target = clock;
+    rerate(g);
+  }
+
+  // Calls dispatch again then, unless another timer of this GPU is set before.
+  void set_timer(Gpu& g, double at_ms) {
+    if (at_ms == kNever) return;
+    events_.push(std::max(at_ms, now_ms_), EventKind::timer, g.index, 0, ++g.timer_version);
+  }
+
+  // Starts a step on `rung` SMs. The lane must be ready and not busy.
+  void start(Gpu& g, Lane& l, int decodes, std::vector<Chunk> chunks, int rung) {
+    settle(g);
+    for (const Chunk& c : chunks) admit(g, l, c.request);
+    Step s;
+    s.lane = &l;
+    s.rung = rung;
+    s.decodes = decodes;
+    s.chunks = std::move(chunks);
+    s.noise = setup_.noise > 0 ? std::exp(setup_.noise * random_.normal()) : 1.0;
+    s.start_ms = now_ms_;
+    s.clock_at_start = g.clock;
+    s.predicted_ms = predict_ms(l, decodes, s.chunks, rung, g.clock);
+    reprice(g, s);
+    l.busy = true;
+    l.last_step_ms = l.last_used_ms = now_ms_;
+    ++g.timer_version;  // the end of the step comes first
+    g.steps.push_back(std::move(s));
+    ++counts_.steps;
+    rerate(g);
+  }
+
+  // A request that decodes joins its lane.
+  void join(Gpu& g, int r) {
+    Request& q = own(r);
+    Lane& l = lane(g, q.model);
+    q.stage = Stage::running;
+    q.gpu = g.index;
+    l.running.push_back(r);
+    l.context_tokens += q.done_tokens;
+    l.due_ms = std::min(l.due_ms, q.next_due_ms());
+    l.tbt_ms = std::min(l.tbt_ms, static_cast<double>(q.tbt_ms));
+    touch(g);
+  }
+
+  // Moves a request that decodes, its lane not busy, to another GPU; it pauses for the copy.
+  void migrate(int r, Gpu& to) {
+    Request& q = own(r);
+    Gpu& from = gpu(q.gpu);
+    Lane& l = *from.lane(q.model);
+    l.running.erase(std::find(l.running.begin(), l.running.end(), r));
+    refresh(l);
+    depart(from, r);
+    arrive(to, r);
+    ++counts_.migrations;
+    touch(from);
+  }
+  // The same for a request whose prompt has just been put into the cache, and that has not joined.
+  void hand_over(int r, Gpu& to) {
+    Gpu& from = gpu(request(r).gpu);
+    depart(from, r);
+    arrive(to, r);
+    touch(from);
+  }
+
+  // Drops the KV cache of a request; it waits for a prefill of all its tokens.
+  void evict(int r) {
+    Request& q = own(r);
+    Gpu& g = gpu(q.gpu);
+    Lane& l = *g.lane(q.model);
+    l.running.erase(std::find(l.running.begin(), l.running.end(), r));
+    refresh(l);
+    g.kv_bytes -= kv_bytes(q.model, q.done_tokens);
+    release(g, r);
+    q.done_tokens = 0;
+    q.stage = Stage::waiting;
+    l.waiting.push_front(r);
+    ++counts_.evictions;
+  }
+
+  void touch(Gpu& g) {
+    if (g.touched) return;
+    g.touched = true;
+    touched_.push_back(g.index);
+  }
+
+  // --- results ----------------------------------------------------------------------------------
+  const Counts& counts() const noexcept { return counts_; }
+  const Meter& meter() const noexcept { return meter_; }
+  const Histogram& ttft() const noexcept { return ttft_; }
+  const Histogram& tbt() const noexcept { return tbt_; }
+  const std::vector<Request>& requests() const noexcept { return requests_; }
+  const std::vector<Span>& spans() const noexcept { return spans_; }
+  struct Sample {
+    int running, queued;
+  };
+  const std::vector<Sample>& samples() const noexcept { return samples_; }
+  double end_ms() const noexcept { return end_ms_; }
+  std::uint64_t digest() const noexcept { return digest_; }
+  const std::vector<Deployment>& deployments() const noexcept { return deployments_; }
+
+  // Runs to the end. `progress` is told the share of the sending window that is over, about a
+  // hundred times; false stops the run, and what has not ended then has failed.
+  void run(Policy& policy, const std::function<bool(double)>& progress);
+
+ private:
+  static constexpr double kOutputGuess = 256;  // tokens, before any request has finished
+  static constexpr std::size_t kSpansMax = 200'000;
+
+  static std::vector<Hint> declared(std::size_t models, const std::vector<Request>& requests,
+                                    double duration_ms) {
+    std::vector<Hint> hints(models);
+    std::vector<double> count(models, 0.0);
+    for (const Request& q : requests) {
+      const auto m = static_cast<std::size_t>(q.model);
+      count[m] += 1;
+      hints[m].input_tokens += q.input_tokens - q.cached_tokens;
+      hints[m].output_tokens += q.output_tokens;
+    }
+    for (std::size_t m = 0; m < models; ++m) {
+      hints[m].requests_per_s = count[m] / duration_ms * 1000.0;
+      hints[m].input_tokens /= std::max(1.0, count[m]);
+      hints[m].output_tokens /= std::max(1.0, count[m]);
+    }
+    return hints;
+  }
+
+  Request& own(int r) noexcept { return requests_[static_cast<std::size_t>(r)]; }
+
+  static int cache_of(const Request& q) noexcept {
+    return q.done_tokens > 0 || q.generated > 0 ? q.done_tokens : q.cached_tokens;
+  }
+
+  void admit(Gpu& g, Lane& l, int r) {
+    double& held = reserved_[static_cast<std::size_t>(r)];
+    if (held > 0) return;
+    held = expected_kv_bytes(r);
+    g.reserved_bytes += held;
+    l.reserved_bytes += held;
+    Request& q = own(r);
+    q.done_tokens = cache_of(q);
+    g.kv_bytes += kv_bytes(q.model, q.done_tokens);
+  }
+  void release(Gpu& g, int r) {
+    double& held = reserved_[static_cast<std::size_t>(r)];
+    g.reserved_bytes -= held;
+    g.lane(request(r).model)->reserved_bytes -= held;
+    held = 0;
+  }
+
+  void depart(Gpu& g, int r) {
+    g.kv_bytes -= kv_bytes(request(r).model, request(r).done_tokens);
+    release(g, r);
+    --g.requests;
+  }
+  void arrive(Gpu& to, int r) {
+    Request& q = own(r);
+    q.stage = Stage::moving;
+    q.gpu = to.index;
+    settle(to);
+    ++to.requests;
+    ++to.moves;
+    Lane& l = lane(to, q.model);
+    ++l.incoming;
+    double& held = reserved_[static_cast<std::size_t>(r)];
+    held = expected_kv_bytes(r);
+    to.reserved_bytes += held;
+    l.reserved_bytes += held;
+    to.kv_bytes += kv_bytes(q.model, q.done_tokens);
+    events_.push(now_ms_ + move_ms(r), EventKind::moved, r);
+    rerate(to);
+  }
+
+  // Due time and context of a lane whose `running` changed.
+  void refresh(Lane& l) {
+    l.due_ms = kNever;
+    l.tbt_ms = kNever;
+    l.context_tokens = 0;
+    for (const int r : l.running) {
+      l.due_ms = std::min(l.due_ms, request(r).next_due_ms());
+      l.tbt_ms = std::min(l.tbt_ms, static_cast<double>(request(r).tbt_ms));
+      l.context_tokens += request(r).done_tokens;
+    }
+  }
+
+  // What the step costs at the GPU's clock, in truth.
+  void reprice(const Gpu& g, Step& s) {
+    const StepWork w = work(*s.lane, s.decodes, s.chunks);
+    const Deployment& d = deployments_[static_cast<std::size_t>(s.lane->model)];
+    const auto phase = static_cast<std::size_t>(w.phase());
+    const Price p = price(truth_, d.profile, w, s.rung, g.clock);
+    const double slower = d.time_bias[phase] * s.noise;
+    s.alone_ms = p.latency_ms * slower;
+    s.dynamic_w = p.power_w * d.power_bias[phase];
+    s.bytes_per_s = p.bytes_per_s / slower;
+  }
+
+  // Books what the GPU drew since it was last settled.
+  void settle(Gpu& g) {
+    const double passed_ms = now_ms_ - g.settled_ms;
+    if (passed_ms <= 0) return;
+    meter_.add(g.settled_ms, now_ms_, g.power_w, g.kind, g.power != Power::parked,
+               table().clock_mhz(g.clock));
+    g.settled_ms = now_ms_;
+    if (g.steps.empty()) {
+      g.overhead_j += g.power_w * passed_ms / 1000.0;
+      return;
+    }
+    g.busy_ms += passed_ms;
+    double dynamic_w = 0;
+    for (const Step& s : g.steps) dynamic_w += s.dynamic_w / g.stretch;
+    const double shared_w = (g.power_w - dynamic_w) / static_cast<double>(g.steps.size());
+    for (Step& s : g.steps) {
+      s.left -= passed_ms / (s.alone_ms * g.stretch);
+      s.energy_j += (s.dynamic_w / g.stretch + shared_w) * passed_ms / 1000.0;
+    }
+  }
+
+  // Power and speed after a change: co-runners share the memory's bandwidth and the power cap.
+  void rerate(Gpu& g) {
+    g.stretch = 1;
+    if (g.power != Power::awake) {
+      g.power_w = g.power == Power::parked ? device_.parked_w : truth_.idle_w(g.clock);
+      g.kind = g.power == Power::parked ? EnergyKind::parked : EnergyKind::switching;
+      return;
+    }
+    double dynamic_w = 0, bytes_per_s = 0;
+    for (const Step& s : g.steps) {
+      dynamic_w += s.dynamic_w;
+      bytes_per_s += s.bytes_per_s;
+    }
+    if (g.steps.size() > 1) {
+      g.stretch = std::max(1.0, bytes_per_s / device_.bandwidth_bytes_per_s);
+    }
+    const double idle_w = truth_.idle_w(g.clock);
+    double copies_w = 0;
+    if (g.loads > 0) copies_w += device_.byte_j * device_.load_bytes_per_s;
+    if (g.moves > 0) copies_w += device_.byte_j * device_.peer_bytes_per_s;
+    const double room_w = std::max(1.0, device_.power_cap_w - idle_w - copies_w);
+    g.stretch = std::max(g.stretch, dynamic_w / room_w);
+    g.power_w = idle_w + copies_w + dynamic_w / g.stretch;
+    g.kind = !g.steps.empty() ? EnergyKind::active
+             : g.loads > 0    ? EnergyKind::loading
+             : g.moves > 0    ? EnergyKind::migrating
+             : g.switching()  ? EnergyKind::switching
+                              : EnergyKind::idle;
+    if (g.steps.empty()) return;
+    double first_ms = kNever;
+    for (const Step& s : g.steps) first_ms = std::min(first_ms, s.left * s.alone_ms * g.stretch);
+    events_.push(now_ms_ + std::max(first_ms, 0.0), EventKind::step_end, g.index, 0,
+                 ++g.step_version);
+  }
+
+  void fill_host() {
+    double left = setup_.host_memory_bytes;
+    for (int m = 0; m < models(); ++m) {
+      if (weight_bytes(m) > left) continue;
+      left -= weight_bytes(m);
+      in_host_[static_cast<std::size_t>(m)] = 1;
+      host_order_.push_back(m);
+    }
+    host_free_bytes_ = left;
+  }
+  // The least recently loaded weights make room.
+  void keep_in_host(int m) {
+    host_order_.remove(m);
+    const double need = in_host(m) ? 0 : weight_bytes(m);
+    if (need > setup_.host_memory_bytes) return;
+    while (host_free_bytes_ < need) {
+      const int gone = host_order_.front();
+      host_order_.pop_front();
+      in_host_[static_cast<std::size_t>(gone)] = 0;
+      host_free_bytes_ += weight_bytes(gone);
+    }
+    host_free_bytes_ -= need;
+    in_host_[static_cast<std::size_t>(m)] = 1;
+    host_order_.push_back(m);
+  }
+
+  void record(const Span& span) {
+    const bool within = span.end_ms >= setup_.window_from_ms && span.start_ms < setup_.window_to_ms;
+    if (within && spans_.size() < kSpansMax) spans_.push_back(span);
+  }
+
+  void send(Policy& policy, int r);
+  void handle(Policy& policy, const Event& event);
+  void end_steps(Policy& policy, Gpu& g);
+  void end_step(Policy& policy, Gpu& g, Step& s);
+  void emit(Request& q);
+  void complete(Policy& policy, Gpu& g, int r);
+  void end(int r);
+  void make_room(Gpu& g, Lane& l);
+  void sample();
+  void fold(double value) {
+    digest_ = (digest_ ^ std::bit_cast<std::uint64_t>(value)) * 0x100000001b3U;
+    digest_ ^= digest_ >> 29;
+  }
+
+  Belief belief_;
+  ProfileView truth_;
+  Device device_;
+  Setup setup_;
+  std::vector<Deployment> deployments_;
+  std::vector<Request> requests_;
+  std::vector<double> reserved_ = std::vector<double>(requests_.size(), 0.0);
+  std::vector<std::vector<int>> followers_;
+  Random random_;
+  Meter meter_;
+  std::vector<Hint> hints_;
+  std::vector<double> outputs_;
+  std::vector<std::uint8_t> in_host_;
+  std::list<int> host_order_;
+  double host_free_bytes_ = 0;
+  std::vector<Gpu> gpus_;
+  int default_clock_ = 0;
+  Events events_;
+  std::vector<int> touched_;
+  double now_ms_ = 0;
+  double end_ms_ = 0;
+  std::size_t open_ = 0;  // requests that have not ended
+  Counts counts_;
+  Histogram ttft_, tbt_;
+  std::vector<Span> spans_;
+  std::vector<Sample> samples_;
+  std::uint64_t digest_ = 0xcbf29ce484222325U;
+};
+
+inline void Policy::prefilled(Cluster& cluster, int request) {
+  cluster.join(cluster.gpu(cluster.request(request).gpu), request);
+}
+
+}  // namespace festina::simulator

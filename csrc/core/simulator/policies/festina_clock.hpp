@@ -1,0 +1,189 @@
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <vector>
+
+#include "core/simulator/cluster.hpp"
+#include "core/simulator/local.hpp"
+
+// Which clock one GPU runs at: the one of least power at which everything is in time, decodes at
+// their pace. Up at once when an objective is at risk, down only after a dwell (DESIGN 4.2).
+namespace festina::simulator {
+
+struct ClockOptions {
+  bool clocks = true;      // else the default clock
+  bool knee = true;        // clocks below the knee are worth it for their lower idle power
+  bool hysteresis = true;  // else down as soon as it pays
+  double margin = 0.03;
+  double utilisation = 0.8;  // planned for, at most
+  double dwell_ms = 2000;
+  double memory_ms = 30'000;  // of the load's average
+};
+
+class FestinaClock {
+ public:
+  FestinaClock(const ClockOptions& options, int gpus)
+      : options_(options), gpus_(static_cast<std::size_t>(gpus)) {}
+
+  // A prompt came to this GPU.
+  void arrived(Cluster& c, const Gpu& g, int r) {
+    State& s = state(g);
+    const Request& q = c.request(r);
+    if (s.lanes.empty()) s.lanes.resize(static_cast<std::size_t>(c.models()));
+    Recent& recent = s.lanes[static_cast<std::size_t>(q.model)];
+    recent.prompts[recent.next++ % kRecent] = {q.pending_tokens(), q.ttft_ms};
+    recent.hardest = hardest(c, q.model, recent);
+    const double passed_ms = c.now_ms() - recent.updated_ms;
+    const double kept = std::exp(-passed_ms / options_.memory_ms);
+    recent.per_ms = recent.per_ms * kept + 1.0 / options_.memory_ms;
+    recent.tokens += 0.2 * (q.pending_tokens() - recent.tokens);
+    recent.updated_ms = c.now_ms();
+    s.checked_ms = -kNever;
+  }
+
+  // Sets the clock that the GPU should have, at most every few milliseconds.
+  void govern(Cluster& c, Gpu& g) {
+    if (!options_.clocks || !g.awake()) return;
+    State& s = state(g);
+    if (c.now_ms() - s.checked_ms < kCheckMs) return;
+    s.checked_ms = c.now_ms();
+    const int best = choose(c, g);
+    if (best == g.clock_target) return;
+    if (best > g.clock_target) {
+      s.raised_ms = c.now_ms();
+      return c.set_clock(g, best);
+    }
+    const double since_ms = c.now_ms() - std::max(g.clock_asked_ms, s.raised_ms);
+    if (options_.hysteresis && since_ms < options_.dwell_ms) return;
+    c.set_clock(g, best);
+  }
+
+ private:
+  static constexpr std::size_t kRecent = 16;
+  static constexpr double kCheckMs = 25;
+
+  struct Prompt {
+    int tokens = 0;
+    float ttft_ms = 0;
+  };
+  struct Recent {
+    std::array<Prompt, kRecent> prompts{};
+    std::size_t next = 0;
+    Prompt hardest;
+    double per_ms = 0;
+    double tokens = 0;
+    double updated_ms = 0;
+  };
+  struct State {
+    std::vector<Recent> lanes;
+    double checked_ms = -kNever;
+    double raised_ms = -kNever;
+  };
+  struct Demand {
+    double decode = 0;  // share of time
+    double prefill = 0;
+    double longest_ms = 0;  // step that cannot be interrupted
+    double power_w = 0;
+  };
+
+  State& state(const Gpu& g) { return gpus_[static_cast<std::size_t>(g.index)]; }
+
+  static double prefill_ms(const Cluster& c, int model, int tokens, int clock) {
+    StepWork w;
+    w.tokens = tokens;
+    return c.belief().step(model, w, c.full_rung(), clock).latency_ms;
+  }
+
+  Prompt hardest(const Cluster& c, int model, const Recent& recent) const {
+    Prompt worst;
+    double need = 0;
+    for (const Prompt& p : recent.prompts) {
+      if (p.tokens == 0) continue;
+      const double ratio = prefill_ms(c, model, p.tokens, c.top_clock()) / p.ttft_ms;
+      if (ratio > need) {
+        need = ratio;
+        worst = p;
+      }
+    }
+    return worst;
+  }
+
+  int choose(Cluster& c, const Gpu& g) {
+    int best = c.top_clock();
+    double best_w = kNever;
+    for (int clock = 0; clock <= c.top_clock(); ++clock) {
+      const Demand d = demand(c, g, clock);
+      if (d.decode + d.prefill > options_.utilisation) continue;
+      if (!in_time(c, g, clock, d)) continue;
+      if (d.power_w < best_w) {
+        best_w = d.power_w;
+        best = clock;
+      } else if (best_w < kNever) {
+        break;  // power rises from here on
+      }
+    }
+    return best;
+  }
+
+  Demand demand(Cluster& c, const Gpu& g, int clock) {
+    Demand d;
+    d.power_w = c.table().idle_w(clock);
+    const State& s = state(g);
+    for (const auto& lane : g.lanes) {
+      const Lane& l = *lane;
+      if (!l.running.empty()) {
+        const StepWork w =
+            c.work(l, std::min(static_cast<int>(l.running.size()), c.setup().batch_max), {});
+        const Price p = c.belief().step(l.model, w, c.full_rung(), clock);
+        const double share = p.latency_ms / (l.tbt_ms * (1 - options_.margin));
+        d.decode += share;
+        d.power_w += share * p.power_w;
+        d.longest_ms = std::max(d.longest_ms, p.latency_ms);
+      }
+      if (s.lanes.empty()) continue;
+      const Recent& recent = s.lanes[static_cast<std::size_t>(l.model)];
+      if (recent.tokens < 1) continue;
+      const double kept = std::exp(-(c.now_ms() - recent.updated_ms) / options_.memory_ms);
+      StepWork w;
+      w.tokens = static_cast<int>(recent.tokens);
+      const Price p = c.belief().step(l.model, w, c.full_rung(), clock);
+      const double share = recent.per_ms * kept * p.latency_ms;
+      d.prefill += share;
+      d.power_w += share * p.power_w;
+    }
+    return d;
+  }
+
+  // Prompts that wait, and ones like those seen of late, would have their first token in time.
+  bool in_time(Cluster& c, const Gpu& g, int clock, const Demand& d) {
+    const double free = 1 - d.decode;
+    const double late_ms = clock == g.clock ? 0 : c.device().clock_switch_ms;
+    const State& s = state(g);
+    double queue_ms = 0;
+    for (const auto& lane : g.lanes) {
+      const Lane& l = *lane;
+      const std::size_t ahead = std::min<std::size_t>(l.waiting.size(), kRecent);
+      for (std::size_t k = 0; k < ahead && l.weights == Weights::ready; ++k) {
+        const Request& q = c.request(l.waiting[k]);
+        queue_ms += prefill_ms(c, l.model, std::max(1, q.pending_tokens()), clock);
+        const double left_ms =
+            rolled_deadline(q.sent_ms, q.ttft_ms * (1 - options_.margin), c.now_ms()) - c.now_ms();
+        if (late_ms + d.longest_ms + queue_ms / free > left_ms && clock < c.top_clock())
+          return false;
+      }
+      if (s.lanes.empty()) continue;
+      const Prompt& p = s.lanes[static_cast<std::size_t>(l.model)].hardest;
+      if (p.tokens == 0) continue;
+      const double need_ms = d.longest_ms + prefill_ms(c, l.model, p.tokens, clock) / free;
+      if (need_ms > p.ttft_ms * (1 - options_.margin) && clock < c.top_clock()) return false;
+    }
+    return true;
+  }
+
+  ClockOptions options_;
+  std::vector<State> gpus_;
+};
+
+}  // namespace festina::simulator

@@ -1,0 +1,26 @@
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+
+#include "core/simulator/policies/festina.hpp"
+#include "core/simulator/policy.hpp"
+#include "core/simulator/settings.hpp"
+
+namespace festina::simulator {
+
+inline constexpr const char* kPolicies = "festina";
+
+// The policy of that name. Throws BadSetup.
+inline std::unique_ptr<Policy> make_policy(const std::string& name, int gpus,
+                                           const std::map<std::string, double>& options) {
+  Settings settings(options);
+  if (name == "festina") {
+    const FestinaOptions o(settings);
+    settings.done("a setting of festina");
+    return std::make_unique<Festina>(o, gpus);
+  }
+  throw BadSetup("policy", kPolicies);
+}
+
+}  // namespace festina::simulator

@@ -1,0 +1,101 @@
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <numeric>
+#include <vector>
+
+#include "core/simulator/cluster.hpp"
+
+// Which weights lie where: what the policies share.
+namespace festina::simulator {
+
+// Time that one second of the model's declared load keeps a whole GPU busy at `clock`, decodes in
+// batches as large as a pace of `tbt_ms` makes them.
+inline double declared_share(const Cluster& c, int model, int clock, double tbt_ms) {
+  const Hint& h = c.hint(model);
+  const double batch = std::max(1.0, h.requests_per_s * h.output_tokens * tbt_ms / 1000.0);
+  StepWork decode;
+  decode.decodes = static_cast<int>(std::lround(batch));
+  decode.context_mean = h.input_tokens + h.output_tokens / 2;
+  StepWork prefill;
+  prefill.tokens = std::max(1, static_cast<int>(h.input_tokens));
+  const int rung = c.full_rung();
+  const double steps_per_s = std::min(1000.0 / tbt_ms, h.requests_per_s * h.output_tokens);
+  return (steps_per_s * c.belief().step(model, decode, rung, clock).latency_ms +
+          h.requests_per_s * c.belief().step(model, prefill, rung, clock).latency_ms) /
+         1000.0;
+}
+
+// Models in order of declared load, the heaviest first.
+inline std::vector<int> by_load(const Cluster& c, int clock, double tbt_ms) {
+  std::vector<double> share(static_cast<std::size_t>(c.models()));
+  for (int m = 0; m < c.models(); ++m) {
+    share[static_cast<std::size_t>(m)] = declared_share(c, m, clock, tbt_ms);
+  }
+  std::vector<int> order(share.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&share](int a, int b) {
+    return share[static_cast<std::size_t>(a)] > share[static_cast<std::size_t>(b)];
+  });
+  return order;
+}
+
+// Spreads weights over the GPUs, each model to the least loaded one that has room and keeps
+// `reserve` of its memory for KV caches. Models that fit nowhere stay away.
+inline void preload_spread(Cluster& c, double reserve, double tbt_ms) {
+  std::vector<double> load(static_cast<std::size_t>(c.gpus()), 0.0);
+  const double usable = c.device().memory_bytes * (1 - reserve);
+  for (const int m : by_load(c, c.top_clock(), tbt_ms)) {
+    int best = kNone;
+    for (int i = 0; i < c.gpus(); ++i) {
+      if (c.gpu(i).weight_bytes + c.weight_bytes(m) > usable) continue;
+      if (best == kNone ||
+          load[static_cast<std::size_t>(i)] < load[static_cast<std::size_t>(best)]) {
+        best = i;
+      }
+    }
+    if (best == kNone) continue;
+    c.preload(c.gpu(best), m);
+    load[static_cast<std::size_t>(best)] += declared_share(c, m, c.top_clock(), tbt_ms);
+  }
+}
+
+// Weights that nobody uses now.
+inline bool evictable(const Lane& l) { return l.weights == Weights::ready && !l.busy && l.empty(); }
+inline double evictable_bytes(const Cluster& c, const Gpu& g) {
+  double bytes = 0;
+  for (const auto& l : g.lanes) {
+    if (evictable(*l)) bytes += c.weight_bytes(l->model);
+  }
+  return bytes;
+}
+
+// Unloads the least recently used idle weights until `bytes` are free. False: not possible, and
+// nothing was unloaded.
+inline bool free_memory(Cluster& c, Gpu& g, double bytes) {
+  if (c.memory_free_bytes(g) + evictable_bytes(c, g) < bytes) return false;
+  while (c.memory_free_bytes(g) < bytes) {
+    const Lane* oldest = nullptr;
+    for (const auto& l : g.lanes) {
+      if (evictable(*l) && (oldest == nullptr || l->last_used_ms < oldest->last_used_ms)) {
+        oldest = l.get();
+      }
+    }
+    c.unload(g, oldest->model);
+  }
+  return true;
+}
+
+// The GPU that has the model's weights, or that they are on their way to, with the fewest
+// requests; kNone: none has.
+inline int holder(Cluster& c, int model) {
+  int best = kNone;
+  for (int i = 0; i < c.gpus(); ++i) {
+    const Lane* l = c.gpu(i).lane(model);
+    if (l == nullptr || l->weights == Weights::absent) continue;
+    if (best == kNone || c.gpu(i).requests < c.gpu(best).requests) best = i;
+  }
+  return best;
+}
+
+}  // namespace festina::simulator

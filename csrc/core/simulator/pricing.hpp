@@ -1,0 +1,99 @@
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <vector>
+
+#include "core/profile_table/view.hpp"
+#include "core/simulator/types.hpp"
+
+// What a step costs: by the profile, as policies see it, and in truth.
+namespace festina::simulator {
+
+// What a step has to do: prompts, decodes, or both in one pass over the weights.
+struct StepWork {
+  int decodes = 0;
+  double context_mean = 0;  // tokens in the cache of each decode
+  int tokens = 0;           // of prompts
+  double cached_mean = 0;   // tokens in the cache of each prompt
+
+  Phase phase() const noexcept { return tokens > 0 ? Phase::prefill : Phase::decode; }
+};
+
+struct Price {
+  double latency_ms;
+  double power_w;  // dynamic
+  double bytes_per_s;
+};
+
+// A mixed step is a prefill of all its tokens, plus the time in which its decodes read their
+// caches.
+inline Price price(const ProfileView& table, int profile, const StepWork& work, int rung,
+                   int clock) {
+  const auto decodes = static_cast<float>(work.decodes);
+  if (work.tokens == 0) {
+    const Estimate e = table.estimate(profile, Phase::decode, rung, clock, decodes,
+                                      static_cast<float>(work.context_mean));
+    return {e.latency_ms, e.power_w, e.bytes_per_s};
+  }
+  const Estimate p = table.estimate(profile, Phase::prefill, rung, clock,
+                                    static_cast<float>(work.tokens) + decodes,
+                                    static_cast<float>(work.cached_mean));
+  if (work.decodes == 0) return {p.latency_ms, p.power_w, p.bytes_per_s};
+  const Estimate all = table.estimate(profile, Phase::decode, rung, clock, decodes,
+                                      static_cast<float>(work.context_mean));
+  const Estimate bare = table.estimate(profile, Phase::decode, rung, clock, decodes, 0);
+  const double read_ms = std::max(0.0F, all.latency_ms - bare.latency_ms);
+  const double read_mj = std::max(0.0, static_cast<double>(all.latency_ms) * all.power_w -
+                                           static_cast<double>(bare.latency_ms) * bare.power_w);
+  const double latency_ms = p.latency_ms + read_ms;
+  return {latency_ms, (static_cast<double>(p.latency_ms) * p.power_w + read_mj) / latency_ms,
+          p.bytes_per_s};
+}
+
+// The profile with what was learned from steps that ran: one factor per (deployment, phase).
+class Belief {
+ public:
+  Belief(ProfileView table, const std::vector<Deployment>& deployments, bool learns)
+      : table_(table), learns_(learns) {
+    for (const Deployment& d : deployments) profile_.push_back(d.profile);
+    learnt_.resize(deployments.size(), {Factor{}, Factor{}});
+  }
+
+  const ProfileView& table() const noexcept { return table_; }
+  int profile(int model) const noexcept { return profile_[static_cast<std::size_t>(model)]; }
+
+  Price step(int model, const StepWork& work, int rung, int clock) const {
+    Price p = price(table_, profile(model), work, rung, clock);
+    p.latency_ms *= factor(model, work.phase());
+    return p;
+  }
+  double factor(int model, Phase phase) const noexcept { return learnt(model, phase).value; }
+
+  // A step took `actual_ms` where `step` had said `predicted_ms`.
+  void observe(int model, Phase phase, double predicted_ms, double actual_ms) {
+    if (!learns_ || predicted_ms <= 0) return;
+    Factor& f = learnt_[static_cast<std::size_t>(model)][static_cast<std::size_t>(phase)];
+    const double gain = std::max(kGainMin, 1.0 / (2.0 + f.count));
+    f.value *= std::exp(gain * std::log(std::clamp(actual_ms / predicted_ms, 0.5, 2.0)));
+    f.value = std::clamp(f.value, 0.25, 4.0);
+    f.count += 1;
+  }
+
+ private:
+  static constexpr double kGainMin = 1.0 / 16;
+  struct Factor {
+    double value = 1;
+    double count = 0;
+  };
+  const Factor& learnt(int model, Phase phase) const noexcept {
+    return learnt_[static_cast<std::size_t>(model)][static_cast<std::size_t>(phase)];
+  }
+  ProfileView table_;
+  bool learns_;
+  std::vector<int> profile_;
+  std::vector<std::array<Factor, kPhases>> learnt_;
+};
+
+}  // namespace festina::simulator
