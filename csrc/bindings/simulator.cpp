@@ -25,6 +25,8 @@ namespace {
 template <class T>
 using Column = py::array_t<T, py::array::c_style | py::array::forcecast>;
 using Found = py::typing::Dict<py::str, py::object>;
+using Numbers = py::typing::Dict<py::str, py::float_>;
+using Rows = py::typing::List<Found>;
 
 template <class T>
 py::array_t<T> array_of(const std::vector<T>& values) {
@@ -203,8 +205,8 @@ Found found_of(Cluster& c) {
   return found;
 }
 
-Found simulate(const ProfileTable& belief, const ProfileTable& truth, const py::dict& device,
-               const py::dict& setup, const py::list& deployments, const py::dict& columns,
+Found simulate(const ProfileTable& belief, const ProfileTable& truth, const Numbers& device,
+               const Numbers& setup, const Rows& deployments, const Found& columns,
                const std::string& policy, std::map<std::string, double> options,
                const std::function<bool(double)>& progress) {
   const Setup s = setup_from(setup);

@@ -108,7 +108,7 @@ def simulate(
         told,
     )
     wall_s = time.perf_counter() - started
-    return _result(workload, cluster, policy, found, wall_s, interrupted=bool(stopped))
+    return _result(workload, policy, found, wall_s, interrupted=bool(stopped))
 
 
 _COLUMNS = (
@@ -191,7 +191,6 @@ def _deployments(
 
 def _result(
     workload: Workload,
-    cluster: ClusterSettings,
     policy: str,
     found: dict[str, Any],
     wall_s: float,
