@@ -143,6 +143,12 @@ class StartError(FestinaError):
     code = "start"
 
 
+class SimulationError(FestinaError):
+    """A process that simulated on behalf of another one failed."""
+
+    code = "simulation"
+
+
 class ProfileError(FestinaError):
     """A profile file or table is truncated or inconsistent; `field` names row and column."""
 

@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from festina.cli import config, demo, env, models, process, profile, replay, serve, submit, top
+from festina.cli import (
+    config,
+    demo,
+    env,
+    models,
+    process,
+    profile,
+    replay,
+    report,
+    serve,
+    simulate,
+    submit,
+    top,
+)
 from festina.errors import (
     BadRequestError,
     ConfigError,
@@ -37,6 +50,8 @@ app.command("submit")(submit.command)
 app.command("replay")(replay.command)
 app.command("top")(top.command)
 app.command("demo")(demo.command)
+app.command("simulate")(simulate.command)
+app.command("report")(report.command)
 app.add_typer(models.app, name="models")
 app.command("config")(config.command)
 app.command("profile")(profile.command)

@@ -23,7 +23,6 @@ from festina.report.svg.bars import Bar, BarChart, Part, Rule, bar_chart
 from festina.report.svg.elements import Key
 from festina.simulator.result import ENERGY_KINDS, Ablation, PolicyResult, SimulationReport
 
-ALL_ON = "all on"
 ALLOWED_LOSS = 0.02
 """Attainment that an energy-saving policy may lose against the best baseline."""
 
@@ -147,9 +146,6 @@ def ablation_figure(report: SimulationReport, ladder: str) -> Figure | None:
     if not runs:
         return None
     alone = ladder == FESTINA
-    whole = report.of(ladder)
-    if alone and whole is not None:
-        runs.insert(0, Ablation(ladder, ALL_ON, whole))
     base = runs[0] if alone else runs[-1]
     drawing = bar_chart(
         BarChart(

@@ -90,9 +90,9 @@ def ratio_figure(reports: Sequence[SimulationReport]) -> Figure | None:
 
 
 def sensitivity_figure(report: SimulationReport) -> Figure | None:
-    """E / E_festina over the plausible range of each uncertain constant; None without runs."""
+    """E / E_festina over the plausible range of each uncertain constant; None without ratios."""
     points = [point for point in report.sensitivity if point.energy_j.get(FESTINA)]
-    if not points:
+    if not points or len(points[0].energy_j) == 1:
         return None
     rows, cells = [], []
     for knob in dict.fromkeys(point.knob for point in points):

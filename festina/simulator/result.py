@@ -267,8 +267,8 @@ class Ablation(msgspec.Struct, frozen=True):
     """One run of an ablation.
 
     Attributes:
-        ladder: The policy. `festina`: one switch off in each run; `festina-paper`: one more rule in
-            each run, the last of which is the whole policy.
+        ladder: The policy. `festina`: all on, then one switch off in each run; `festina-paper`: one
+            more rule in each run, the last of which is the whole policy.
         label: The switch that is off, or the rule that was added.
         result: How it did.
     """

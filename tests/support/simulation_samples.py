@@ -121,7 +121,7 @@ def spans():
 
 
 def _ablation(scale):
-    off = {"pace": 1.31, "parking": 1.18, "knee": 1.07, "forecast": 0.995}
+    off = {"all on": 1.0, "pace": 1.31, "parking": 1.18, "knee": 1.07, "forecast": 0.995}
     rungs = {"base": 1.9, "operating point": 1.62, "local priority": 1.58, "consolidation": 1.42}
     runs = [("festina", label, ratio) for label, ratio in off.items()]
     runs += [("festina-paper", label, ratio) for label, ratio in rungs.items()]

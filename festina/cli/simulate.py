@@ -1,0 +1,250 @@
+"""`festina simulate`: policies side by side on hours of traffic, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from festina.cli.options import Json
+from festina.cli.simulate_children import INTERRUPTED, Children
+from festina.cli.simulate_options import gpu_of, names, options, window_s, workloads
+from festina.cli.simulate_run import Progress, ProgressLines, Stop, run_here
+from festina.report.perfetto import chrome_trace
+from festina.report.simulation_html import simulation_html
+from festina.report.simulation_table import WIDE, SimulationProgress, notes, simulation_table
+from festina.simulator.experiment import Experiment, Run, report_of
+from festina.simulator.policies import POLICIES, SWITCHES
+from festina.simulator.result import SimulationReport, to_json
+from festina.simulator.run import ClusterSettings
+from festina.simulator.workload import Workload
+from festina.simulator.workloads import RECIPES, build_workload
+
+FILE_SEED = 101
+WINDOW_S = (0.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the command line asked for, checked.
+
+    Attributes:
+        workloads: Names or files.
+        experiment: What to run on each.
+        gpus: How many.
+        slo: Set of objectives.
+        load: Multiple of the load.
+        seed: None takes each workload's own.
+        traces: Folder of recorded traces.
+        settings: `NAME=VALUE` of uncertain constants, as given.
+        window_s: Of the recorded spans of the first policy, or None.
+        jobs: Processes.
+    """
+
+    workloads: tuple[str, ...]
+    experiment: Experiment
+    gpus: int
+    slo: str
+    load: float
+    seed: int | None
+    traces: Path | None
+    settings: tuple[str, ...]
+    window_s: tuple[float, float] | None
+    jobs: int
+
+    def seed_of(self, workload: str) -> int:
+        """The seed of a workload and of the truth it meets."""
+        if self.seed is not None:
+            return self.seed
+        known = (recipe.seed for name, recipe in RECIPES.items() if workload.startswith(name))
+        return next(known, FILE_SEED)
+
+    def build(self, workload: str) -> Workload:
+        """Its requests.
+
+        Raises:
+            BadRequestError: As `build_workload`.
+        """
+        return build_workload(
+            workload,
+            traces=self.traces,
+            gpus=self.gpus,
+            slo=self.slo,
+            load=self.load,
+            seed=self.seed_of(workload),
+        )
+
+    @property
+    def traced(self) -> tuple[Run, tuple[float, float]] | None:
+        """The run whose spans are recorded."""
+        return None if self.window_s is None else (self.experiment.runs()[0], self.window_s)
+
+    def child(self, workload: str) -> Callable[[Run], list[str]]:
+        """What gives the command line of a run in a child process."""
+
+        def arguments(run: Run) -> list[str]:
+            words = ["simulate", "--json", "--progress-lines"]
+            words += ["--workload", workload, "--policies", run.policy]
+            words += ["--gpus", str(self.gpus), "--gpu", self.experiment.gpu.kind]
+            words += ["--slo", self.slo, "--load", repr(self.load)]
+            words += ["--seed", str(self.seed_of(workload))]
+            words += ["--traces", str(self.traces)] if self.traces is not None else []
+            for name, value in run.options:
+                words += ["--option", f"{run.policy}.{name}={str(value).lower()}"]
+            settings = [f"{run.setting[0]}={run.setting[1]!r}"] if run.setting is not None else []
+            for setting in (*self.settings, *settings):
+                words += ["--setting", setting]
+            if self.traced is not None and run == self.traced[0]:
+                words += ["--trace-window", f"{self.traced[1][0]!r}:{self.traced[1][1]!r}"]
+            return words
+
+        return arguments
+
+
+def command(
+    workload: Annotated[
+        str, typer.Option(metavar="NAME|FILE[,…]|all", help="Named workloads or trace files.")
+    ] = "steady-poisson",
+    gpus: Annotated[int, typer.Option(min=1, help="How many.")] = 8,
+    gpu: Annotated[str, typer.Option(help="h100-sxm, h200-sxm or a100-sxm.")] = "h100-sxm",
+    policies: Annotated[
+        str, typer.Option(metavar="NAME[,…]|all", help="Which to compare.")
+    ] = "all",
+    slo: Annotated[str, typer.Option(help="Objectives: strict, relaxed or loose.")] = "strict",
+    load: Annotated[float, typer.Option(help="Multiplies the rate of requests.")] = 1.0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of requests, bias and noise; each workload has one.")
+    ] = None,
+    traces: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Recorded traces; else synthetic ones."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder for results.json and report.html.")
+    ] = None,
+    json: Json = False,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="Also with each improvement switched off alone.")
+    ] = False,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Also over the ranges of uncertain constants.")
+    ] = False,
+    trace_out: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Chrome trace of a window of the first policy."),
+    ] = None,
+    trace_window: Annotated[
+        str | None, typer.Option(metavar="START:END", help="Which window, seconds.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, each in a process.")] = 1,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="POLICY.NAME=VALUE", help="Set a policy's switch; repeatable."),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Set an uncertain constant; repeatable."),
+    ] = None,
+    progress_lines: Annotated[bool, typer.Option("--progress-lines", hidden=True)] = False,
+) -> None:
+    """Simulate policies on the same requests and compare joules, objectives and latencies.
+
+    Everything is modelled: no GPU is needed. Ctrl-C ends the running policy early, writes what
+    there is, and exits with 130.
+    """
+    chosen = names(policies, "--policies", POLICIES)
+    window = None if trace_window is None else window_s(trace_window)
+    order = Order(
+        workloads=workloads(workload, RECIPES),
+        experiment=Experiment(
+            policies=chosen,
+            gpu=gpu_of(gpu, setting or ()),
+            options=options(option or (), chosen),
+            ladders=SWITCHES if ablation else {},
+            sensitivity=sensitivity,
+        ),
+        gpus=gpus,
+        slo=slo,
+        load=load,
+        seed=seed,
+        traces=traces,
+        settings=tuple(setting or ()),
+        window_s=window or (WINDOW_S if trace_out is not None else None),
+        jobs=jobs,
+    )
+    console = Console(stderr=True, highlight=False)
+    with Stop() as stop:
+        reports = _simulate(order, stop, console, ProgressLines() if progress_lines else None)
+    _write(reports, out, trace_out, console)
+    _tell(reports, json, Console(highlight=False))
+    if stop.asked:
+        console.print("interrupted: this is what was simulated until then", style="bold")
+        raise typer.Exit(INTERRUPTED)
+
+
+def _simulate(
+    order: Order, stop: Stop, console: Console, lines: ProgressLines | None
+) -> list[SimulationReport]:
+    built = [(name, order.build(name)) for name in order.workloads]
+    reports = []
+    for name, workload in built:
+        if stop.asked:
+            break
+        if lines is None and len(built) > 1:
+            console.print(f"{name}, {len(workload):,} requests")
+        bars = SimulationProgress(console)
+        with bars if lines is None else nullcontext():
+            reports.append(_report(order, name, workload, stop, lines or bars))
+    return reports
+
+
+def _report(
+    order: Order, name: str, workload: Workload, stop: Stop, progress: Progress
+) -> SimulationReport:
+    seed, runs = order.seed_of(name), order.experiment.runs()
+    cluster = ClusterSettings(gpus=order.gpus, gpu=order.experiment.gpu, seed=seed)
+    if order.jobs > 1 and len(runs) > 1:
+        found = Children(order.jobs, order.child(name), stop, progress).run(runs)
+    else:
+        found = run_here(runs, workload, cluster, stop, progress, order.traced)
+    return report_of(
+        order.experiment,
+        workload,
+        found,
+        gpus=order.gpus,
+        slo=order.slo,
+        seed=seed,
+        load=order.load,
+        oracle_energy_j=None,
+    )
+
+
+def _write(
+    reports: Sequence[SimulationReport], out: Path | None, trace_out: Path | None, console: Console
+) -> None:
+    if out is not None and reports:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "results.json").write_bytes(to_json(reports))
+        (out / "report.html").write_text(simulation_html(reports), encoding="utf-8")
+        console.print(f"wrote {out / 'results.json'} and {out / 'report.html'}")
+    traced = [one for report in reports for one in report.results if one.window is not None]
+    if trace_out is not None and traced:
+        trace_out.write_bytes(chrome_trace(traced[0]))
+        console.print(f"wrote {trace_out}")
+
+
+def _tell(reports: Sequence[SimulationReport], json: bool, console: Console) -> None:
+    if json:
+        print(to_json(reports).decode())
+        return
+    width = console.width if console.is_terminal else WIDE
+    for report in reports:
+        console.print(simulation_table(report, width=width), width=width)
+        for note in notes(report):
+            console.print(note)
+        console.print()

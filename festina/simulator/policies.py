@@ -1,0 +1,15 @@
+"""Policies by name, as `csrc/core/simulator/policies/make.hpp` makes them, and their switches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+POLICIES: tuple[str, ...] = ("festina",)
+"""In the order of reports."""
+
+SWITCHES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"festina": ("pace", "mix", "clocks", "hysteresis", "online_correction")}
+)
+"""Policy → improvements that an ablation can switch off. Of `festina` each is switched off alone;
+of others they are a ladder, switched on one after the other."""
