@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from festina.errors import BadRequestError
 from festina.report.simulation_html import simulation_html
 from festina.report.simulation_svg import summary_svg
-from festina.report.simulation_table import WIDE, notes, simulation_table
+from festina.report.simulation_table import print_reports
 from festina.simulator.result import SimulationReport, from_json
 
 
@@ -27,12 +26,7 @@ def command(
     if svg is not None:
         svg.write_text(summary_svg(reports), encoding="utf-8")
     if html is None and svg is None:
-        console = Console(highlight=False)
-        width = console.width if console.is_terminal else WIDE
-        for report in reports:
-            console.print(
-                simulation_table(report, width=width), *notes(report), sep="\n", width=width
-            )
+        print_reports(reports)
 
 
 def _read(path: Path) -> tuple[SimulationReport, ...]:

@@ -17,7 +17,7 @@ from festina.cli.simulate_options import gpu_of, names, options, window_s, workl
 from festina.cli.simulate_run import Progress, ProgressLines, Stop, run_here
 from festina.report.perfetto import chrome_trace
 from festina.report.simulation_html import simulation_html
-from festina.report.simulation_table import WIDE, SimulationProgress, notes, simulation_table
+from festina.report.simulation_table import SimulationProgress, print_reports
 from festina.simulator.experiment import Experiment, Run, report_of
 from festina.simulator.policies import POLICIES, SWITCHES
 from festina.simulator.result import SimulationReport, to_json
@@ -181,7 +181,10 @@ def command(
     with Stop() as stop:
         reports = _simulate(order, stop, console, ProgressLines() if progress_lines else None)
     _write(reports, out, trace_out, console)
-    _tell(reports, json, Console(highlight=False))
+    if json:
+        print(to_json(reports).decode())
+    else:
+        print_reports(reports)
     if stop.asked:
         console.print("interrupted: this is what was simulated until then", style="bold")
         raise typer.Exit(INTERRUPTED)
@@ -236,15 +239,3 @@ def _write(
     if trace_out is not None and traced:
         trace_out.write_bytes(chrome_trace(traced[0]))
         console.print(f"wrote {trace_out}")
-
-
-def _tell(reports: Sequence[SimulationReport], json: bool, console: Console) -> None:
-    if json:
-        print(to_json(reports).decode())
-        return
-    width = console.width if console.is_terminal else WIDE
-    for report in reports:
-        console.print(simulation_table(report, width=width), width=width)
-        for note in notes(report):
-            console.print(note)
-        console.print()

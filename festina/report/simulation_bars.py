@@ -192,4 +192,5 @@ def _ablation_bars(runs: Sequence[Ablation], base: Ablation) -> list[Bar]:
 def _change(run: Ablation, base: Ablation) -> str:
     if not base.result.energy_j:
         return NONE
-    return f"{run.result.energy_j / base.result.energy_j - 1:+.1%}"
+    change = round(run.result.energy_j / base.result.energy_j - 1, 3)
+    return f"{change + 0.0:+.1%}"  # adding 0 turns -0 into 0

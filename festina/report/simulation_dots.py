@@ -47,7 +47,7 @@ def ratio_chart(reports: Sequence[SimulationReport], width: int = 1040) -> DotCh
     return DotChart(
         name="Energy of each policy as a multiple of festina's, by workload",
         rows=rows,
-        scale=lambda start, end: Log(low, high, start, end),
+        scale=lambda start, end: Log(low, high, start, end, most=10),
         tick=lambda value: f"{value:g}×",
         axis="energy as a multiple of festina's (modelled, log scale)",
         keys=keys,

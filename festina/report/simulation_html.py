@@ -173,17 +173,23 @@ def _tiles(report: SimulationReport) -> list[Tile]:
         if result.policy not in OURS and (ratio := energy_ratio(report, result)) is not None
     ]
     best = best_baseline_attainment(report)
+    beside = "no baseline ran" if best is None else f"best baseline {percent(best)}"
     mean = geometric_mean(others)
-    saved = "no baseline ran" if mean is None else f"{percent(1 - 1 / mean, 0)} of it saved"
+    if mean is None:
+        clock = plain(subject.clock_mean_mhz)
+        second = Tile("GPUs awake", plain(subject.gpus_awake_mean, 1), f"mean clock {clock} MHz")
+    else:
+        saved = f"geometric mean; {percent(1 - 1 / mean, 0)} of it saved"
+        second = Tile("Baselines need", times(mean), saved)
     return [
         Tile(
             f"Energy of {subject.policy}", f"{kilojoules(subject.energy_j)} kJ", _per_token(subject)
         ),
-        Tile("Baselines need", times(mean), f"geometric mean; {saved}"),
+        second,
         Tile(
             f"Attainment of {subject.policy}",
             percent(subject.slo_attainment),
-            f"best baseline {percent(best)}",
+            beside,
         ),
         _last_tile(report, subject),
     ]

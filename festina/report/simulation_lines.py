@@ -17,6 +17,8 @@ POINTS_MAX = 180
 """Of a line over time; more are averaged into these."""
 
 TIME_PX = 1040
+BEYOND = 1.15
+"""Room on an axis of latencies beyond what must be seen."""
 
 Latency = Literal["ttft", "tbt"]
 
@@ -31,8 +33,8 @@ def latency_figure(report: SimulationReport, latency: Latency) -> Figure | None:
     ]
     if not found:
         return None
-    low, high = _span([histogram for _, histogram in found])
     objectives = getattr(report, f"{latency}_objectives_ms")
+    low, high = _span([histogram for _, histogram in found], objectives)
     lines = [
         Line(
             label=result.policy,
@@ -73,17 +75,17 @@ def _cells(values: Percentiles) -> tuple[str, str, str]:
     return milliseconds(values.p50), milliseconds(values.p90), milliseconds(values.p99)
 
 
-def _span(histograms: Sequence[Histogram]) -> tuple[float, float]:
-    """From the 0.5th to the 99.9th percentile of them all, in ms."""
+def _span(histograms: Sequence[Histogram], objectives_ms: Sequence[float]) -> tuple[float, float]:
+    """From the 0.5th to the 99.9th percentile of them all, and all objectives, in ms."""
     lows = [value for one in histograms if (value := one.percentile(0.5)) is not None]
     highs = [value for one in histograms if (value := one.percentile(99.9)) is not None]
-    return min(lows), max(max(highs), 2 * min(lows))
+    return min(lows) / BEYOND, BEYOND * max(*highs, *objectives_ms, min(lows))
 
 
 def _cumulative(histogram: Histogram, low: float, high: float) -> list[tuple[float, float]]:
     """(upper edge, percent at or below it), of the bins within the axis."""
     shares = [100 * count / histogram.total for count in accumulate(histogram.counts)]
-    pairs = zip(histogram.edges_ms[1:], shares, strict=True)
+    pairs = zip(histogram.edges_ms, (0.0, *shares), strict=True)
     return [(edge, share) for edge, share in pairs if low <= edge <= high]
 
 

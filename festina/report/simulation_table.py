@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 from rich import box
@@ -53,6 +53,18 @@ def simulation_table(report: SimulationReport, *, width: int = WIDE) -> Table:
         name = result.policy + "\n(stopped early)" * result.interrupted
         table.add_row(name, *_cells(report, result)[shown], style=style)
     return table
+
+
+def print_reports(reports: Sequence[SimulationReport]) -> None:
+    """Tables and notes on stdout; as wide as they need where that is no terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDE)
+    for report in reports:
+        console.print(simulation_table(report, width=console.width))
+        for note in notes(report):
+            console.print(note)
+        console.print()
 
 
 def notes(report: SimulationReport) -> Iterator[str]:

@@ -294,6 +294,7 @@ def _window(workload: Workload, found: dict[str, Any]) -> tuple[Span, ...] | Non
             clock_mhz=clock_mhz,
             batch=batch,
             tokens=tokens,
+            sms=sms,
         )
-        for gpu, model, name, start_ms, end_ms, clock_mhz, _sms, batch, tokens in found["spans"]
+        for gpu, model, name, start_ms, end_ms, clock_mhz, sms, batch, tokens in found["spans"]
     )

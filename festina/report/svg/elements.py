@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-CHARACTER_PX = 6.6
-"""Mean width of a character of the 12 px labels; only used to lay out legends and margins."""
+CHARACTER_PX = 7.2
+"""Mean width of a character of the 12 px labels in a wide font; lays out legends and margins."""
 
 
 def element(name: str, *content: str, **attributes: str | float) -> Markup:
@@ -92,7 +92,7 @@ def legend(keys: Iterable[Key], x: float, y: float, width: float) -> tuple[Marku
     """Entries from left to right, in as many rows as they need, and the height they take."""
     parts, at, row = [], 0.0, 0
     for key in keys:
-        wide = 24 + CHARACTER_PX * len(key.label) + 14
+        wide = 24 + CHARACTER_PX * len(key.label) + 8
         if at and at + wide > width:
             at, row = 0.0, row + 1
         base = y + 18 * row

@@ -57,12 +57,14 @@ class Log:
         high: Value at `end`.
         start: Pixel.
         end: Pixel.
+        most: Ticks at most.
     """
 
     low: float
     high: float
     start: float
     end: float
+    most: int = 8
 
     def at(self, value: float) -> float:
         """As `Scale.at`."""
@@ -71,18 +73,26 @@ class Log:
         return self.start + share * (self.end - self.start)
 
     def ticks(self) -> tuple[float, ...]:
-        """As `Scale.ticks`: powers of ten, with 2 and 5 (and then all halves) if few of them."""
-        decades = math.log10(self.high / self.low)
-        if decades > 3:
-            marks: tuple[float, ...] = (1,)
-        elif decades > 0.75:
-            marks = (1, 2, 5)
-        else:
-            marks = (1, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
+        """As `Scale.ticks`: the densest of a few round series that is not too dense."""
+        for marks in _MARKS:
+            ticks = self._within(marks)
+            if len(ticks) <= self.most:
+                return ticks
+        return self._within(_MARKS[-1])
+
+    def _within(self, marks: tuple[float, ...]) -> tuple[float, ...]:
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         values = (mark * 10.0**power for power in range(first, last + 1) for mark in marks)
-        within = (self.low * (1 - 1e-9), self.high * (1 + 1e-9))
-        return tuple(value for value in values if within[0] <= value <= within[1])
+        low, high = self.low * (1 - 1e-9), self.high * (1 + 1e-9)
+        return tuple(value for value in values if low <= value <= high)
+
+
+_MARKS = (
+    (1, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 5, 6, 7, 8, 9),
+    (1, 1.5, 2, 3, 4, 5, 7),
+    (1, 2, 5),
+    (1,),
+)
 
 
 def nice_step(least: float) -> float:
