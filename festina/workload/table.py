@@ -40,6 +40,7 @@ class Cell:
         least: Smallest value.
         most: Largest value.
         expected: For people.
+        blank: Whether it may be empty, which reads as NaN.
     """
 
     dtype: str
@@ -47,6 +48,7 @@ class Cell:
     least: float
     most: float
     expected: str
+    blank: bool = False
 
 
 def _stamp_s(text: str) -> float:
@@ -126,6 +128,36 @@ def read_columns(path: Path, cells: Mapping[str, Cell]) -> dict[str, NDArray[Any
     return columns_of(path, read_text(path), cells)
 
 
+def indexes(
+    path: Path,
+    column: str,
+    names: NDArray[np.object_],
+    index_of: Callable[[str], int | None],
+    expected: str,
+) -> NDArray[np.int64]:
+    """What `index_of` makes of every name of a column.
+
+    Raises:
+        BadRequestError: It makes nothing of one; `field` is `FILE:LINE:COLUMN`.
+    """
+    values = names.tolist()
+    found = {name: index_of(name) for name in dict.fromkeys(values)}
+    for name, index in found.items():
+        if index is None:
+            raise cell_error(path, values.index(name), column, f"got {name!r}", expected)
+    return np.array([found[name] for name in values], np.int64)
+
+
+def cell_error(
+    path: Path, row: int, column: str, message: str, expected: str, *, header: int = 1
+) -> BadRequestError:
+    """That a value of row `row` (0 follows the `header` lines) is wrong, to be raised."""
+    lines = [number for number, line in enumerate(read_text(path).split("\n"), 1) if line.strip()]
+    return BadRequestError(
+        message, field=f"{path.name}:{lines[row + header]}:{column}", expected=expected
+    )
+
+
 def _fast(text: str, header: list[str], cells: Mapping[str, Cell]) -> dict[str, NDArray[Any]]:
     body = text[text.find("\n") + 1 or len(text) :]
     if '"' in text or not body.strip():
@@ -196,6 +228,8 @@ def _within(value: float, cell: Cell) -> bool:
 
 
 def _value(path: Path, line: int, name: str, cell: Cell, raw: list[str]) -> float | str:
+    if cell.blank and raw == [""]:
+        return math.nan
     try:
         value: float | str = cell.parse(raw[0])
         good = isinstance(value, str) or _within(value, cell)

@@ -53,27 +53,32 @@ class TraceColumns:
         model: object[n] of str, or None where the trace names no models.
         input_tokens: int64[n].
         output_tokens: int64[n].
+        in_order: Whether rows ought to ascend in time; Azure's times need not.
     """
 
     t_s: NDArray[np.float64]
     model: NDArray[np.object_] | None
     input_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
+    in_order: bool = True
 
 
-def read_columns(path: Path) -> TraceColumns:
+def parse_columns(path: Path, text: str) -> TraceColumns:
     """All requests of a plain or an Azure CSV file.
 
+    Args:
+        path: For errors.
+        text: The whole file.
+
     Raises:
-        BadRequestError: The file cannot be read, has other columns, or a value is wrong; `field`
-            is `FILE:LINE:COLUMN`.
+        BadRequestError: The file has other columns, or a value is wrong; `field` is
+            `FILE:LINE:COLUMN`.
     """
-    text = table.read_text(path)
     header = set(table.header_of(text))
     if header >= set(_AZURE):
         columns = table.columns_of(path, text, _AZURE)
         stamps, inputs, outputs = (columns[name] for name in _AZURE)
-        return TraceColumns(stamps - stamps.min(), None, inputs, outputs)
+        return TraceColumns(stamps - stamps.min(), None, inputs, outputs, in_order=False)
     if not header >= set(_PLAIN):
         raise BadRequestError(
             f"{path} has the columns {', '.join(sorted(header)) or 'none'}",
@@ -85,6 +90,15 @@ def read_columns(path: Path) -> TraceColumns:
     columns = table.columns_of(path, text, {**_PLAIN, **named})
     times, inputs, outputs = (columns[name] for name in _PLAIN)
     return TraceColumns(times, columns.get("model"), inputs, outputs)
+
+
+def read_columns(path: Path) -> TraceColumns:
+    """All requests of a plain or an Azure CSV file, gzipped or not.
+
+    Raises:
+        BadRequestError: The file cannot be read, or as `parse_columns`.
+    """
+    return parse_columns(path, table.read_text(path))
 
 
 def read_trace(path: Path) -> list[TraceRow]:

@@ -83,15 +83,29 @@ class RateCurve:
 
 def renew(rng: np.random.Generator, intervals: Intervals, total: float) -> Floats:
     """Operational times, ascending in [0, total), of one process in equilibrium."""
-    at = intervals.first(rng)
+    return renew_varying(rng, [intervals], [total])
+
+
+def renew_varying(
+    rng: np.random.Generator, intervals: Sequence[Intervals], ends: Sequence[float]
+) -> Floats:
+    """`renew` with intervals that change: those that start in window w are of `intervals[w]`.
+
+    Args:
+        rng: Draws.
+        intervals: n windows.
+        ends: Operational time at the end of each window, ascending.
+    """
+    at = intervals[0].first(rng)
     pieces: list[Floats] = []
-    while at < total:
-        size = 16 + int((total - at) * 1.1)
-        times = at + np.concatenate([[0.0], np.cumsum(intervals.draw(rng, size))])
-        pieces.append(times[:-1])
-        at = float(times[-1])
-    times = np.concatenate(pieces) if pieces else np.empty(0)
-    return times[times < total]
+    for kind, end in zip(intervals, ends, strict=True):
+        while at < end:
+            size = 8 + int((end - at) * 1.1)
+            times = at + np.concatenate([[0.0], np.cumsum(kind.draw(rng, size))])
+            inside = int(np.searchsorted(times, end))
+            pieces.append(times[: min(inside, size)])
+            at = float(times[min(inside, size)])
+    return np.concatenate(pieces) if pieces else np.empty(0)
 
 
 def merge(times: Sequence[Floats]) -> tuple[Floats, NDArray[np.int64]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +57,35 @@ class Draft:
     cached_tokens: Column | None = None
     follows: Column | None = None
 
+    def pick(self, rows: Column) -> Draft:
+        """Some of the rows, by mask, of a draft in which none follows another."""
+        return replace(
+            self,
+            t_s=self.t_s[rows],
+            model=self.model[rows],
+            input_tokens=self.input_tokens[rows],
+            output_tokens=self.output_tokens[rows],
+            cached_tokens=None if self.cached_tokens is None else self.cached_tokens[rows],
+        )
 
-def finish(draft: Draft, *, name: str, slo: str, synthetic: bool) -> Workload:
+
+def too_large(deployment: Deployment, memory_bytes: int) -> str:
+    """Why a GPU with so much memory cannot serve it, or ""."""
+    needed = model_named(deployment.shape).resident_bytes
+    if needed < memory_bytes:
+        return ""
+    sizes = f"{needed / 2**30:.1f} GiB of weights, the GPU has {memory_bytes / 2**30:.1f} GiB"
+    return f"{deployment.name} ({deployment.shape}) has {sizes}"
+
+
+def finish(
+    draft: Draft, *, name: str, slo: str, synthetic: bool, context_tokens: int | None = None
+) -> Workload:
     """A workload: by arrival, within the models' contexts, with objectives.
 
     Requests that are longer than their model's context lose the tail of their output, then the
-    head of their prompt, so that both keep at least one token; `clipped` counts them.
+    head of their prompt, so that both keep at least one token; `clipped` counts them. A smaller
+    `context_tokens` counts as the context of all models.
 
     Raises:
         UnsupportedModelError: A deployment has a shape that nobody knows.
@@ -75,7 +98,7 @@ def finish(draft: Draft, *, name: str, slo: str, synthetic: bool) -> Workload:
     place[order] = np.arange(rows)
     follows = np.where(follows >= 0, place[follows], -1)[order]
     model = draft.model[order]
-    inputs, outputs, clipped = _clip(draft, model, order)
+    inputs, outputs, clipped = _clip(draft, model, order, context_tokens)
     cached = np.zeros(rows) if draft.cached_tokens is None else draft.cached_tokens[order]
     ttft_ms, tbt_ms = objectives_ms(slo, inputs, outputs)
     return Workload(
@@ -95,9 +118,13 @@ def finish(draft: Draft, *, name: str, slo: str, synthetic: bool) -> Workload:
     )
 
 
-def _clip(draft: Draft, model: Column, order: Column) -> tuple[Column, Column, int]:
+def _clip(
+    draft: Draft, model: Column, order: Column, context_tokens: int | None
+) -> tuple[Column, Column, int]:
     shapes = [model_named(deployment.shape) for deployment in draft.deployments]
     context = np.array([shape.context_tokens for shape in shapes])[model]
+    if context_tokens is not None:
+        context = np.minimum(context, context_tokens)
     inputs, outputs = draft.input_tokens[order], draft.output_tokens[order]
     clipped = int(np.count_nonzero(inputs + outputs > context))
     outputs = np.minimum(outputs, context - 1)

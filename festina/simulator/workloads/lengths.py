@@ -137,3 +137,27 @@ CODE = LengthSource(  # Azure LLM inference 2023, code: 7,300 pairs
         output_tokens_max=1899,
     ),
 )
+LONG_CHAT = LengthSource(  # Mooncake (FAST 2025), conversation: 6,758 pairs, 7 % over 32,768
+    "mooncake_conversation.csv.gz",
+    MixtureLengths(
+        (
+            (0.618, 9.01, 1.07, 6.02, 0.36),
+            (0.281, 8.98, 1.10, 3.96, 1.67),
+            (0.102, 6.82, 0.05, 5.00, 1.43),
+        ),
+        input_tokens_max=131_072,
+        output_tokens_max=1200,
+    ),
+)
+ARENA = LengthSource(  # Chatbot Arena, as in Prism (arXiv 2505.04021): 1,500 pairs
+    "arena_27models_10min.csv.gz",
+    MixtureLengths(
+        (
+            (0.524, 4.16, 1.45, 5.45, 0.68),
+            (0.293, 2.87, 1.79, 3.24, 1.15),
+            (0.182, 4.10, 1.37, 6.24, 0.03),
+        ),
+        input_tokens_max=1790,
+        output_tokens_max=781,
+    ),
+)

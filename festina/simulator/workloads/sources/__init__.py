@@ -1,0 +1,1 @@
+"""Recorded traffic that recipes are made of, and synthetic stand-ins fitted to it."""
