@@ -9,7 +9,8 @@ from msgspec import Meta, Struct
 from festina.types import Slo
 
 Positive = Annotated[float, Meta(gt=0)]
-PositiveInt = Annotated[int, Meta(gt=0)]
+PositiveInt = Annotated[int, Meta(gt=0, le=2**31 - 1)]
+"""What native code and sockets take as an `int`."""
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:/-]+$")]
 
@@ -50,8 +51,8 @@ class LinkConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     heartbeat_s: Positive = 0.5
     missed_max: PositiveInt = 6
-    queue_max: PositiveInt = 4096
-    linger_ms: Annotated[int, Meta(ge=0)] = 200
+    queue_max: Annotated[int, Meta(gt=0, le=1_000_000)] = 4096
+    linger_ms: Annotated[int, Meta(ge=0, le=60_000)] = 200
 
 
 class SchedulerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

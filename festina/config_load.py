@@ -137,7 +137,7 @@ def expected_of(hint: object) -> str:
         return "true or false"
     words = {int: "an integer", float: "a number", str: "text"}.get(base, "a list")
     bounds = [
-        f"{sign} {bound:g}"
+        f"{sign} {bound:.10g}"
         for sign, bound in (
             (">", meta.gt if meta else None),
             ("≥", meta.ge if meta else None),

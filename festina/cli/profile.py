@@ -17,12 +17,12 @@ from festina.config import Config
 from festina.device import physics
 from festina.device.cpu import CpuDevice
 from festina.device.modelled_profile import modelled_head, modelled_rows
-from festina.device.profile_file import ProfileRow, write_profile
 from festina.engine.cpu.engine import CpuEngine
 from festina.engine.measured_profile import Origin, measure
 from festina.engine.profiler import ProfilePlan
 from festina.environment import describe
 from festina.errors import ConfigError
+from festina.profile_format import ModelInfo, ProfileRow, write_profile_file
 
 SIMULATED = "sim:"
 
@@ -56,7 +56,7 @@ def command(
 def write_modelled(kind: str, model: str, out: Path) -> Path:
     """Write the profile of a shape on a simulated GPU; the same words on every run."""
     gpu, shape = physics.gpu_named(kind), physics.model_named(model)
-    return write_profile(out, modelled_head(gpu, shape), modelled_rows(gpu, shape))
+    return _write(out, modelled_head(gpu, shape), modelled_rows(gpu, shape))
 
 
 def write_measured(config: Config, weights: str, out: Path) -> Path:
@@ -80,7 +80,13 @@ def write_measured(config: Config, weights: str, out: Path) -> Path:
         ),
         watch=_progress,
     )
-    return write_profile(out, head, rows)
+    return _write(out, head, rows)
+
+
+def _write(folder: Path, info: ModelInfo, rows: Iterable[ProfileRow]) -> Path:
+    path = folder / info.device / f"{info.model}.csv"
+    write_profile_file(path, info, rows)
+    return path
 
 
 def _progress(rows: Iterable[ProfileRow], count: int) -> Iterable[ProfileRow]:

@@ -19,14 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from festina import _core
-from festina.control.profile_csv import (
-    Cells,
-    ModelInfo,
-    ModelProfile,
-    read_profile,
-    write_profile,
-)
+from festina.control.profile_csv import Cells, ModelProfile, read_profile, write_profile
 from festina.errors import ProfileError, UnknownModelError
+from festina.profile_format import ModelInfo
 from festina.types import OperatingPoint, Phase
 
 _SHARED_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")

@@ -1,29 +1,35 @@
-"""Profile files: `profiles/<device kind>/<model>.csv`, one model on one kind of device.
+"""Profile files, read and checked: `profiles/<device kind>/<model>.csv`.
 
-First come lines `# key: value` (the fields of `ModelInfo`), then the names of `COLUMNS`, then one
-row per cell. Rows are ordered by phase (prefill, decode, idle), then ascending by SMs, clock,
-tokens and context. Prefill: tokens = new tokens, context = cached tokens. Decode: tokens = batch,
-context = context tokens per sequence. Each is a full grid over its own work axes; both share SMs
-and clocks. `power_w` is dynamic, above idle; `spread` is the relative standard error of the
-latency. Idle rows give the power of a device that holds a context, per clock, and 0 elsewhere.
+The layout is in `festina.profile_format`. Rows are ordered by phase (prefill, decode, idle), then
+ascending by SMs, clock, tokens and context. Prefill: tokens = new tokens, context = cached tokens.
+Decode: tokens = batch, context = context tokens per sequence. Each is a full grid over its own work
+axes; both share SMs and clocks. `power_w` is dynamic, above idle; `spread` is the relative standard
+error of the latency. Idle rows give the power of a device that holds a context, per clock, and 0
+elsewhere.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 from numpy.typing import NDArray
 
 from festina.errors import ProfileError
-from festina.profile_format import COLUMNS, FORMAT, PHASES
-from festina.types import Provenance
+from festina.profile_format import (
+    COLUMNS,
+    FORMAT,
+    PHASES,
+    ModelInfo,
+    ProfileRow,
+    write_profile_file,
+)
 
 SOURCES = ("measured", "modelled", "corrected")
 CELL = np.dtype(
@@ -44,50 +50,6 @@ CELL = np.dtype(
 """A cell as `csrc/core/profile_table/cell.hpp` defines it; `source` indexes `SOURCES`."""
 
 Cells: TypeAlias = NDArray[np.void]
-Text = Annotated[str, Meta(min_length=1, max_length=127)]
-Amount = Annotated[int, Meta(ge=1)]
-Watts = Annotated[float, Meta(ge=0)]
-Millis = Annotated[float, Meta(ge=0)]
-
-
-class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The head of a profile file.
-
-    Attributes:
-        format: Version of the file format.
-        device: Kind of device.
-        model: Deployment name.
-        sms_total: SMs of the device; 1 for a CPU.
-        memory_bytes: Device memory for weights and KV cache.
-        weight_bytes: Memory that the weights take.
-        kv_bytes_per_token: KV cache of one token over all layers.
-        context_tokens: Longest prompt plus output.
-        load_ms: Cold load of the weights.
-        wake_ms: From parked to ready.
-        parked_w: Power of the device without a context.
-        power_cap_w: Power limit of the device; infinite where there is none.
-        power_source: How the power of all rows came about; cells say it of their latency.
-        made_by: The command that made the file.
-        date: When.
-        machine: Processor that was measured.
-    """
-
-    format: Amount = FORMAT
-    device: Text
-    model: Text
-    sms_total: Amount
-    memory_bytes: Amount
-    weight_bytes: Amount
-    kv_bytes_per_token: Amount
-    context_tokens: Amount
-    load_ms: Millis
-    wake_ms: Millis
-    parked_w: Watts
-    power_cap_w: Watts = math.inf
-    power_source: Provenance = Provenance.MODELLED
-    made_by: str = ""
-    date: str = ""
-    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -321,25 +283,27 @@ def _error(path: Path, line: int, field: str, message: str, expected: str) -> Pr
 
 def write_profile(path: Path, profile: ModelProfile) -> None:
     """Writes one file; reading it back gives the same figures, with all factors 1."""
-    head = [
-        f"# {name}: {value}"
-        for name, value in msgspec.structs.asdict(profile.info).items()
-        if value not in ("", math.inf)
-    ]
-    rows = [",".join(COLUMNS)]
+    write_profile_file(path, profile.info, _rows(profile), digits=None)
+
+
+def _rows(profile: ModelProfile) -> Iterator[ProfileRow]:
     for phase, grid in (("prefill", profile.prefill), ("decode", profile.decode)):
         keys = product(profile.sms, profile.clocks_mhz, grid.tokens, grid.context)
         cells = cast("list[tuple[float, ...]]", grid.cells.transpose(2, 3, 0, 1).ravel().tolist())
-        rows += [_format_row(phase, *row) for row in zip(keys, cells, strict=True)]
-    rows += [
-        f"idle,0,{clock},0,0,0,{power_w!r},0,0,0,0,{profile.idle_source}"
-        for clock, power_w in zip(profile.clocks_mhz, profile.idle_w, strict=True)
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join([*head, *rows, ""]), "utf-8")
-
-
-def _format_row(phase: str, key: tuple[int, int, int, int], cell: tuple[float, ...]) -> str:
-    latency_ms, power_w, flops_per_s, bytes_per_s, spread, _, _, samples, source = cell[:9]
-    figures = (latency_ms, power_w, flops_per_s, bytes_per_s, np.float32(spread))
-    return ",".join([phase, *map(str, (*key, *figures, samples)), SOURCES[int(source)]])
+        for key, cell in zip(keys, cells, strict=True):
+            latency_ms, power_w, flops_per_s, bytes_per_s, spread, _, _, samples, source = cell[:9]
+            yield ProfileRow(
+                phase,
+                *key,
+                latency_ms,
+                power_w,
+                flops_per_s,
+                bytes_per_s,
+                float(str(np.float32(spread))),  # no more digits than the table holds
+                int(samples),
+                SOURCES[int(source)],
+            )
+    for clock_mhz, power_w in zip(profile.clocks_mhz, profile.idle_w, strict=True):
+        yield ProfileRow(
+            "idle", 0, clock_mhz, 0, 0, 0.0, power_w, 0.0, 0.0, 0.0, 0, profile.idle_source
+        )

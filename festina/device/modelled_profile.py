@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from festina.device import physics
-from festina.device.profile_file import ProfileHead, ProfileRow
+from festina.profile_format import ModelInfo, ProfileRow
 from festina.types import Phase, Provenance
 
 LATENCY_ERROR = {Phase.PREFILL: 0.03, Phase.DECODE: 0.05}
@@ -38,9 +38,9 @@ class ProfileAxes:
         )
 
 
-def modelled_head(gpu: physics.GpuSpec, model: physics.Decoder) -> ProfileHead:
+def modelled_head(gpu: physics.GpuSpec, model: physics.Decoder) -> ModelInfo:
     """What holds for the whole profile."""
-    return ProfileHead(
+    return ModelInfo(
         device=gpu.kind,
         model=model.name,
         sms_total=gpu.sms_total,
@@ -51,7 +51,7 @@ def modelled_head(gpu: physics.GpuSpec, model: physics.Decoder) -> ProfileHead:
         load_ms=physics.load_ms(gpu, model.resident_bytes),
         wake_ms=gpu.wake_ms,
         parked_w=physics.parked_w(gpu),
-        power_source=Provenance.MODELLED.value,
+        power_source=Provenance.MODELLED,
         made_by=f"festina profile --device sim:{gpu.aliases[0]} --model {model.name}",
         power_cap_w=gpu.power.cap_w,
     )

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from festina.config import DeploymentConfig
 from festina.device.base import Device
-from festina.device.profile_file import ProfileHead, ProfileRow
 from festina.engine.base import BLOCK_TOKENS, Engine
 from festina.engine.profiler import ProfilePlan, Profiler
+from festina.profile_format import ModelInfo, ProfileRow
+from festina.types import Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def measure(
     *,
     time_source: TimeSource | None = None,
     watch: Watch = lambda rows, _: rows,
-) -> tuple[ProfileHead, list[ProfileRow]]:
+) -> tuple[ModelInfo, list[ProfileRow]]:
     """Measure `weights` under the name `model`; the engine and device must be idle.
 
     Raises:
@@ -81,7 +82,7 @@ def measure(
     finally:
         engine.unload(model)
     idle = min((row for row in rows if row.phase == "idle"), key=lambda row: row.power_w)
-    head = ProfileHead(
+    head = ModelInfo(
         device=device.kind,
         model=model,
         sms_total=device.sms_total,
@@ -92,7 +93,7 @@ def measure(
         load_ms=load_ms,
         wake_ms=0.0,
         parked_w=idle.power_w,
-        power_source=idle.source,
+        power_source=Provenance(idle.source),
         made_by=origin.made_by,
         date=origin.date,
         machine=origin.machine,

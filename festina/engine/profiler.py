@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from festina.device.base import Device
-from festina.device.profile_file import ProfileRow
 from festina.engine.base import BLOCK_TOKENS, Batch, Chunk, Engine, LoadedModel, StepResult
 from festina.errors import BadRequestError, DeviceError
+from festina.profile_format import ProfileRow
 from festina.types import OperatingPoint, Provenance, Sampling, SmPartition
 
 _FILL_TOKENS = 128

@@ -12,8 +12,7 @@ from festina.control.profile import ProfileTable
 from festina.control.profile_csv import SOURCES, read_profile
 from festina.device import physics
 from festina.device.modelled_profile import ProfileAxes, modelled_head, modelled_rows
-from festina.device.profile_file import format_profile
-from festina.profile_format import COLUMNS
+from festina.profile_format import COLUMNS, format_profile
 from festina.types import Phase, Provenance
 
 PROFILES = Path(__file__).parents[2] / "profiles"

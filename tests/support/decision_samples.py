@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 
 from festina.control.profile import ProfileTable
-from festina.control.profile_csv import CELL, Grid, ModelInfo, ModelProfile
+from festina.control.profile_csv import CELL, Grid, ModelProfile
+from festina.profile_format import ModelInfo
 from festina.types import GpuSummary, ModelState, ModelSummary, Phase, Provenance
 
 SMS = (20, 40, 80, 100)

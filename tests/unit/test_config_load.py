@@ -170,3 +170,12 @@ def test_every_variable_in_the_page_is_accepted():
     for setting in all_settings():
         if setting.variable and setting.default != '""':
             assert load(environment={setting.variable: setting.default}).config == Config()
+
+
+@pytest.mark.parametrize(
+    "path", ["link.queue_max", "link.linger_ms", "agent.waiting_max", "scheduler.retry_after_ms"]
+)
+def test_numbers_that_sockets_or_native_code_cannot_take_are_refused(path):
+    with pytest.raises(ConfigError, match=r"got '1099511627776' from flag.*≤") as caught:
+        load(flags={path: str(2**40)})
+    assert caught.value.field == path

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from festina.control.profile import ProfileTable
-from festina.control.profile_csv import CELL, Grid, ModelInfo, ModelProfile
+from festina.control.profile_csv import CELL, Grid, ModelProfile
 from festina.errors import ProfileError, UnknownModelError
+from festina.profile_format import ModelInfo
 from festina.types import OperatingPoint, Phase
 
 SMS = (16, 64, 132)

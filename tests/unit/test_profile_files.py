@@ -8,16 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from festina.control.profile import ProfileTable, shipped_profiles
-from festina.control.profile_csv import (
-    CELL,
-    COLUMNS,
-    Grid,
-    ModelInfo,
-    ModelProfile,
-    read_profile,
-    write_profile,
-)
+from festina.control.profile_csv import CELL, Grid, ModelProfile, read_profile, write_profile
 from festina.errors import ProfileError
+from festina.profile_format import COLUMNS, ModelInfo
 from festina.types import Phase, Provenance
 
 HEAD = """\
