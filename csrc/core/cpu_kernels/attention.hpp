@@ -32,13 +32,26 @@ struct Softmax {
   float* weights;  // [heads][16]
 };
 
+/// A block of one KV head that is wanted soon: head_dim lines of keys, as many of values.
+struct NextBlock {
+  const float* keys;  // null: none
+  const float* values;
+
+  FESTINA_INLINE void fetch_line(std::size_t d) const {
+    if (keys == nullptr) return;
+    __builtin_prefetch(keys + d * kBlockTokens, 0, 2);
+    __builtin_prefetch(values + d * kBlockTokens, 0, 2);
+  }
+};
+
 /// Scores of G query heads against one block's 16 keys, then their weights. `from` … `to` are the
 /// slots that this token may see.
 template <int G>
 FESTINA_INLINE void weigh_block(const float* q, std::size_t head_dim, const float* keys, int from,
-                                int to, float scale, const Softmax& soft) {
+                                int to, float scale, const Softmax& soft, const NextBlock& next) {
   VecF score[G][kScoreVectors] = {};
   for (std::size_t d = 0; d < head_dim; ++d) {
+    next.fetch_line(d);
     for (int i = 0; i < kScoreVectors; ++i) {
       const VecF key = load(keys + d * kBlockTokens + i * kLanes);
       for (int g = 0; g < G; ++g) {
@@ -94,10 +107,12 @@ FESTINA_INLINE void gather_block(const float* values, std::size_t head_dim, int 
   }
 }
 
-/// G query heads of one token that share a KV head.
+/// G query heads of one token that share a KV head. `cold`: its blocks are not in the caches yet;
+/// they lie apart, so that hardware would fetch each only once its first line is missed.
 template <int G>
 void attend(const float* q, std::size_t position, const std::int32_t* table, std::size_t kv_head,
-            const KvLayer& cache, const AttentionShape& shape, float* out, float* scratch) {
+            const KvLayer& cache, const AttentionShape& shape, bool cold, float* out,
+            float* scratch) {
   const std::size_t head_dim = shape.head_dim;
   const Softmax soft{scratch, scratch + G, scratch + 2 * G, scratch + 3 * G};
   for (int g = 0; g < G; ++g) {
@@ -111,9 +126,20 @@ void attend(const float* q, std::size_t position, const std::int32_t* table, std
     const std::size_t first = b * kBlockTokens;
     const int from = start > first ? static_cast<int>(start - first) : 0;
     const int to = static_cast<int>(end - first < kBlockTokens ? end - first : kBlockTokens);
-    const std::size_t at =
-        (static_cast<std::size_t>(table[b]) * shape.kv_heads + kv_head) * head_dim * kBlockTokens;
-    weigh_block<G>(q, head_dim, cache.keys + at, from, to, shape.scale, soft);
+    const auto place = [&](std::size_t block, std::size_t head) {
+      return (static_cast<std::size_t>(table[block]) * shape.kv_heads + head) * head_dim *
+             kBlockTokens;
+    };
+    NextBlock next{nullptr, nullptr};
+    if (cold && first + kBlockTokens < end) {
+      const std::size_t then = place(b + 1, kv_head);
+      next = {cache.keys + then, cache.values + then};
+    } else if (cold && kv_head + 1 < shape.kv_heads) {
+      const std::size_t then = place(start / kBlockTokens, kv_head + 1);
+      next = {cache.keys + then, cache.values + then};
+    }
+    const std::size_t at = place(b, kv_head);
+    weigh_block<G>(q, head_dim, cache.keys + at, from, to, shape.scale, soft, next);
     gather_block<G>(cache.values + at, head_dim, from, to, soft, out);
   }
   for (int g = 0; g < G; ++g) {
@@ -129,11 +155,12 @@ void attention(const float* q, const BatchView& batch, const KvLayer& cache,
   for (std::size_t t = 0; t < batch.tokens; ++t) {
     const auto position = static_cast<std::size_t>(batch.positions[t]);
     const std::int32_t* table = batch.blocks + batch.block_offsets[batch.sequences[t]];
+    const bool cold = t == 0 || batch.sequences[t] != batch.sequences[t - 1];
     for (std::size_t head = 0; head < shape.heads;) {
       const std::size_t kv_head = head / group, left = group - head % group;
       const std::size_t at = (t * shape.heads + head) * shape.head_dim;
       const auto run = [&]<int G>() {
-        attend<G>(q + at, position, table, kv_head, cache, shape, out + at, scratch);
+        attend<G>(q + at, position, table, kv_head, cache, shape, cold, out + at, scratch);
         head += G;
       };
       if (left >= 4) {

@@ -25,6 +25,22 @@ struct Output {
   }
 };
 
+/// Writes the sums of R × N accumulators, of four weight rows at a time where R allows.
+template <int R, int N>
+FESTINA_INLINE void put_sums(const VecF (&acc)[R][N], const Output& to) {
+  for (int j = 0; j < N; ++j) {
+    const auto x_row = static_cast<std::size_t>(j);
+    if constexpr (R == 4) {
+      float* out = to.out + x_row * to.stride;
+      const Vec4 s = sums(acc[0][j], acc[1][j], acc[2][j], acc[3][j]);
+      const Vec4 value = to.accumulate ? load_as<Vec4>(out) + s : s;
+      __builtin_memcpy(out, &value, sizeof value);
+    } else {
+      for (int r = 0; r < R; ++r) to.put(x_row, static_cast<std::size_t>(r), sum(acc[r][j]));
+    }
+  }
+}
+
 /// R weight rows (floats, `ldw` apart) times N rows of x, k a multiple of kLanes.
 template <int R, int N>
 FESTINA_INLINE void tile(const float* w, std::size_t ldw, const float* x, std::size_t k,
@@ -38,19 +54,29 @@ FESTINA_INLINE void tile(const float* w, std::size_t ldw, const float* x, std::s
       for (int r = 0; r < R; ++r) acc[r][j] = madd(wv[r], xv, acc[r][j]);
     }
   }
-  for (int j = 0; j < N; ++j) {
-    for (int r = 0; r < R; ++r) {
-      to.put(static_cast<std::size_t>(j), static_cast<std::size_t>(r), sum(acc[r][j]));
-    }
-  }
+  put_sums<R, N>(acc, to);
 }
+
+/// The bytes of the next panel, fetched into the second cache a little at a time while this one is
+/// multiplied: else the decoder would wait for memory, and memory for the multiplication.
+struct Ahead {
+  const std::uint8_t* from;
+  const std::uint8_t* end;
+
+  FESTINA_INLINE void fetch() {
+    constexpr int kLines = 16, kLineBytes = 64;
+    for (int i = 0; i < kLines && from < end; ++i, from += kLineBytes)
+      __builtin_prefetch(from, 0, 2);
+  }
+};
 
 /// N rows of x times a decoded panel of `rows` weight rows.
 template <int N>
 void panel_strip(const float* panel, std::size_t rows, std::size_t ldw, const float* x,
-                 std::size_t k, const Output& to) {
+                 std::size_t k, const Output& to, Ahead& ahead) {
   std::size_t r = 0;
   for (; r + kTileRows <= rows; r += kTileRows) {
+    ahead.fetch();
     tile<kTileRows, N>(panel + r * ldw, ldw, x, k, k, {to.out + r, to.stride, to.accumulate});
   }
   for (; r < rows; ++r) {
@@ -58,7 +84,7 @@ void panel_strip(const float* panel, std::size_t rows, std::size_t ldw, const fl
   }
 }
 
-/// Calls strip.template operator()<N>(first row) for strips of kTileX rows, then for the rest.
+/// Calls strip.template operator()<N>(first row) with N = `left`, if there are any.
 template <int N, class Strip>
 FESTINA_INLINE void for_rest(std::size_t left, std::size_t at, const Strip& strip) {
   if constexpr (N > 0) {
@@ -70,10 +96,19 @@ FESTINA_INLINE void for_rest(std::size_t left, std::size_t at, const Strip& stri
   }
 }
 
+/// Calls strip.template operator()<N>(first row) for strips of kTileX rows, then for the rest: two
+/// halves where one whole strip would leave a sliver that is slow for its size.
 template <class Strip>
 FESTINA_INLINE void for_strips(std::size_t n, const Strip& strip) {
   std::size_t at = 0;
-  for (; at + kTileX <= n; at += kTileX) strip.template operator()<kTileX>(at);
+  for (; n - at == kTileX || n - at >= kTileX + kTileX / 2; at += kTileX) {
+    strip.template operator()<kTileX>(at);
+  }
+  if (n - at > kTileX) {
+    const std::size_t half = (n - at + 1) / 2;
+    for_rest<kTileX - 1>(half, at, strip);
+    at += half;
+  }
   for_rest<kTileX - 1>(n - at, at, strip);
 }
 
@@ -133,10 +168,12 @@ void matmul_panels(const float* x, std::size_t n, const Weight& w, const Output&
       decode_any(w, first + r, panel + r * ldw);
       __builtin_memset(panel + r * ldw + w.columns, 0, (k - w.columns) * 4);
     }
+    const std::size_t next = first + rows, after = next + step < w.rows ? next + step : w.rows;
+    Ahead ahead{w.data + next * w.row_bytes, w.data + after * w.row_bytes};
     const Output here{to.out + first, to.stride, to.accumulate};
     for_strips(n, [&]<int N>(std::size_t at) {
       panel_strip<N>(panel, rows, ldw, x + at * k, k,
-                     {here.out + at * here.stride, here.stride, here.accumulate});
+                     {here.out + at * here.stride, here.stride, here.accumulate}, ahead);
     });
   }
 }
@@ -163,11 +200,7 @@ FESTINA_INLINE void fused_tile(const std::uint8_t* w, std::size_t row_bytes, con
       }
     }
   }
-  for (int j = 0; j < N; ++j) {
-    for (int r = 0; r < R; ++r) {
-      to.put(static_cast<std::size_t>(j), static_cast<std::size_t>(r), sum(acc[r][j]));
-    }
-  }
+  put_sums<R, N>(acc, to);
 }
 
 inline constexpr std::size_t kFusedX = 4;
@@ -219,6 +252,7 @@ void probe(std::size_t rounds, float* sink) {
   for (int i = 0; i < kTileRows * kTileX; ++i) acc[i] = splat(*sink + static_cast<float>(i));
   const VecF half = splat(0.5F);
   for (std::size_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 32  // else compilers leave them in memory
     for (auto& a : acc) a = madd(a, half, half);
   }
   for (const auto& a : acc) *sink += sum(a);

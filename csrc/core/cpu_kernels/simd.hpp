@@ -137,6 +137,16 @@ FESTINA_INLINE float sum(VecF v) {
   return (s[0] + s[2]) + (s[1] + s[3]);
 }
 
+/// The sums of four vectors, each in the order of `sum`.
+FESTINA_INLINE Vec4 sums(VecF a, VecF b, VecF c, VecF d) {
+  const Vec4 fa = fold(a), fb = fold(b), fc = fold(c), fd = fold(d);
+  const Vec4 ab = __builtin_shufflevector(fa, fb, 0, 4, 1, 5) +  // a0+a2, b0+b2, a1+a3, b1+b3
+                  __builtin_shufflevector(fa, fb, 2, 6, 3, 7);
+  const Vec4 cd =
+      __builtin_shufflevector(fc, fd, 0, 4, 1, 5) + __builtin_shufflevector(fc, fd, 2, 6, 3, 7);
+  return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+}
+
 FESTINA_INLINE float maximum(VecF v) {
   float m = v[0];
   for (int i = 1; i < kLanes; ++i) m = v[i] > m ? v[i] : m;
