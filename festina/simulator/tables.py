@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from festina.control.profile import ProfileTable
-from festina.control.profile_csv import CELL, SOURCES, Cells, Grid, ModelInfo, ModelProfile
+from festina.control.profile_csv import CELL, SOURCES, Cells, Grid, ModelProfile
 from festina.device import physics
 from festina.device.modelled_profile import LATENCY_ERROR, ProfileAxes, modelled_head
 from festina.errors import BadRequestError
@@ -115,10 +114,8 @@ def _table(
 
 
 def _profile(gpu: physics.GpuSpec, model: physics.Decoder, axes: ProfileAxes) -> ModelProfile:
-    head = modelled_head(gpu, model)
-    fields = {name: getattr(head, name) for name in head.__slots__}
     return ModelProfile(
-        info=msgspec.convert(fields, ModelInfo),
+        info=modelled_head(gpu, model),
         sms=gpu.sms_ladder,
         clocks_mhz=gpu.clocks_mhz,
         idle_w=tuple(physics.idle_w(gpu, gpu.clocks_mhz).tolist()),
