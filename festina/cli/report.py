@@ -11,7 +11,7 @@ from festina.errors import BadRequestError
 from festina.report.simulation_html import simulation_html
 from festina.report.simulation_svg import summary_svg
 from festina.report.simulation_table import print_reports
-from festina.simulator.result import SimulationReport, from_json
+from festina.simulator.report import SimulationReport, from_json
 
 
 def command(

@@ -20,7 +20,7 @@ from festina.report.simulation_html import simulation_html
 from festina.report.simulation_table import SimulationProgress, print_reports
 from festina.simulator.experiment import Experiment, Run, report_of
 from festina.simulator.policies import POLICIES, SWITCHES
-from festina.simulator.result import SimulationReport, to_json
+from festina.simulator.report import SimulationReport, to_json
 from festina.simulator.run import ClusterSettings
 from festina.simulator.workload import Workload
 from festina.simulator.workloads import RECIPES, build_workload

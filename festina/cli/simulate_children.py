@@ -18,7 +18,8 @@ from typing import IO
 from festina.cli.simulate_run import PROGRESS_LINE, Progress, Stop
 from festina.errors import SimulationError
 from festina.simulator.experiment import Run
-from festina.simulator.result import PolicyResult, from_json
+from festina.simulator.report import from_json
+from festina.simulator.result import PolicyResult
 
 INTERRUPTED = 130
 """Exit code of a run that was asked to stop and wrote what it had."""

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from festina.simulator.result import PolicyResult, SimulationReport
+from festina.simulator.report import SimulationReport
+from festina.simulator.result import PolicyResult
 
 FESTINA = "festina"
 OURS = (FESTINA, "festina-paper")

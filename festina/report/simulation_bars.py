@@ -21,7 +21,8 @@ from festina.report.ratios import (
 )
 from festina.report.svg.bars import Bar, BarChart, Part, Rule, bar_chart
 from festina.report.svg.elements import Key
-from festina.simulator.result import ENERGY_KINDS, Ablation, PolicyResult, SimulationReport
+from festina.simulator.report import Ablation, SimulationReport
+from festina.simulator.result import ENERGY_KINDS, PolicyResult
 
 ALLOWED_LOSS = 0.02
 """Attainment that an energy-saving policy may lose against the best baseline."""

@@ -16,7 +16,7 @@ from festina.report.ratios import (
 from festina.report.svg.dots import Dot, DotChart, Row, dot_chart
 from festina.report.svg.elements import Key
 from festina.report.svg.scales import Linear, Log, Scale
-from festina.simulator.result import SensitivityPoint, SimulationReport
+from festina.simulator.report import SensitivityPoint, SimulationReport
 
 
 def ratio_chart(reports: Sequence[SimulationReport], width: int = 1040) -> DotChart | None:

@@ -23,7 +23,8 @@ from festina.report.simulation_bars import ablation_figure, attainment_figure, e
 from festina.report.simulation_dots import ratio_figure, sensitivity_figure
 from festina.report.simulation_lines import latency_figure, timeline_figure
 from festina.report.simulation_models import models_figure
-from festina.simulator.result import PolicyResult, SimulationReport
+from festina.simulator.report import SimulationReport
+from festina.simulator.result import PolicyResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,8 @@ def _notices(report: SimulationReport) -> list[str]:
         notices.append(
             "The workload is a synthetic stand-in of the same shape: no trace folder was given."
         )
+    if report.clipped:
+        notices.append(f"{report.clipped:,} requests were shortened to their model's context.")
     early = [result.policy for result in report.results if result.interrupted]
     if early:
         notices.append(

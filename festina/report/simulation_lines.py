@@ -11,7 +11,9 @@ from festina.report.figures import Figure, milliseconds, plain, policy_colour
 from festina.report.ratios import FESTINA
 from festina.report.svg.lines import LEFT_PX, RIGHT_PX, Line, LineChart, Panel, line_chart
 from festina.report.svg.scales import Linear, Log, roof
-from festina.simulator.result import Histogram, Percentiles, PolicyResult, SimulationReport
+from festina.simulator.histogram import Histogram, Percentiles
+from festina.simulator.report import SimulationReport
+from festina.simulator.result import PolicyResult
 
 POINTS_MAX = 180
 """Of a line over time; more are averaged into these."""
@@ -49,7 +51,7 @@ def latency_figure(report: SimulationReport, latency: Latency) -> Figure | None:
         LineChart(
             name=f"Distribution of {name} by policy on {report.workload}",
             panels=[Panel("", lines, 0, 100, lambda value: f"{value:g}%")],
-            x=Log(low, high, LEFT_PX, 510 - RIGHT_PX),
+            x=Log(low, high, LEFT_PX, 510 - RIGHT_PX, most=7),
             tick=milliseconds,
             axis=f"{name} (modelled)",
             marks=[(value, "") for value in objectives if low < value < high],

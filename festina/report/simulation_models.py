@@ -5,7 +5,7 @@ from __future__ import annotations
 from festina.report.figures import Figure, kilojoules, percent, plain
 from festina.report.ratios import FESTINA
 from festina.report.svg.bars import Bar, BarChart, Part, bar_chart
-from festina.simulator.result import SimulationReport
+from festina.simulator.report import SimulationReport
 
 ROWS_MAX = 8
 """Deployments that get a bar; the table has them all."""

@@ -10,7 +10,7 @@ from festina.report.simulation_dots import ratio_chart
 from festina.report.simulation_html import style_sheet
 from festina.report.svg.dots import dot_chart
 from festina.report.svg.elements import Drawing, element, group, label
-from festina.simulator.result import SimulationReport
+from festina.simulator.report import SimulationReport
 
 WIDTH_PX = 860
 MARGIN_PX = 24

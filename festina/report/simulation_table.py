@@ -19,7 +19,8 @@ from rich.table import Table
 
 from festina.report.figures import kilojoules, percent, plain
 from festina.report.ratios import FESTINA, above_oracle, energy_ratio, label_of
-from festina.simulator.result import PolicyResult, SimulationReport
+from festina.simulator.report import SimulationReport
+from festina.simulator.result import PolicyResult
 
 WIDE = 100
 """Characters that the whole table needs."""
@@ -77,6 +78,8 @@ def notes(report: SimulationReport) -> Iterator[str]:
         )
     if report.synthetic:
         yield "The workload is a synthetic stand-in: --traces names a folder with recorded ones."
+    if report.clipped:
+        yield f"{report.clipped:,} requests were shortened to their model's context."
     if report.interrupted:
         yield "Interrupted: what was stopped early covers a part of the time, the rest is missing."
 

@@ -11,13 +11,8 @@ from numpy.typing import NDArray
 
 import festina
 from festina.device import physics
-from festina.simulator.result import (
-    Ablation,
-    PolicyResult,
-    SensitivityPoint,
-    SimulationReport,
-    Timeline,
-)
+from festina.simulator.report import Ablation, SensitivityPoint, SimulationReport
+from festina.simulator.result import PolicyResult, Timeline
 from festina.simulator.sensitivity import SENSITIVITIES, setting_of
 from festina.simulator.workload import Workload
 
@@ -164,6 +159,7 @@ def report_of(
         requests=len(workload),
         load=load,
         synthetic=workload.synthetic,
+        clipped=workload.clipped,
         version=festina.__version__,
         results=experiment.results(found),
         oracle_energy_j=oracle_energy_j,

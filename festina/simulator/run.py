@@ -13,14 +13,8 @@ from numpy.typing import NDArray
 from festina import _core
 from festina.device import physics
 from festina.errors import BadRequestError
-from festina.simulator.result import (
-    EnergyBy,
-    Histogram,
-    ModelResult,
-    PolicyResult,
-    Span,
-    Timeline,
-)
+from festina.simulator.histogram import Histogram
+from festina.simulator.result import EnergyBy, ModelResult, PolicyResult, Span, Timeline
 from festina.simulator.tables import TruthSettings, belief_table, draw_bias, truth_table
 from festina.simulator.workload import Workload
 

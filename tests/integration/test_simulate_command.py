@@ -9,7 +9,7 @@ import pytest
 
 from festina.cli import main as command_line
 from festina.simulator.policies import POLICIES, SWITCHES
-from festina.simulator.result import from_json
+from festina.simulator.report import from_json
 
 SMALL = ("--gpus", "1", "--load", "0.05")
 

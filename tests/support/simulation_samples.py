@@ -3,17 +3,9 @@
 import msgspec
 import numpy as np
 
-from festina.simulator.result import (
-    Ablation,
-    EnergyBy,
-    Histogram,
-    ModelResult,
-    PolicyResult,
-    SensitivityPoint,
-    SimulationReport,
-    Span,
-    Timeline,
-)
+from festina.simulator.histogram import Histogram
+from festina.simulator.report import Ablation, SensitivityPoint, SimulationReport
+from festina.simulator.result import EnergyBy, ModelResult, PolicyResult, Span, Timeline
 
 RATIOS = {
     "festina": 1.0,

@@ -5,13 +5,9 @@ import pytest
 from simulation_samples import histogram_of, policy_result, report
 
 from festina.errors import BadRequestError
-from festina.simulator.result import (
-    EnergyBy,
-    Histogram,
-    Timeline,
-    from_json,
-    to_json,
-)
+from festina.simulator.histogram import Histogram
+from festina.simulator.report import from_json, to_json
+from festina.simulator.result import EnergyBy, Timeline
 
 
 def test_one_report_survives_json():

@@ -34,10 +34,11 @@ def test_a_narrow_terminal_still_shows_every_policy_and_its_joules():
 
 
 def test_the_notes_say_what_is_modelled_synthetic_and_interrupted():
-    text = " ".join(notes(report(interrupted=True)))
+    text = " ".join(notes(report(interrupted=True, clipped=12)))
     assert "modelled" in text
     assert "synthetic" in text
     assert "Interrupted" in text
+    assert "12 requests were shortened" in text
     assert "1,700 kJ" in text
 
 
