@@ -70,22 +70,30 @@ class Belief {
     return p;
   }
   double factor(int model, Phase phase) const noexcept { return learnt(model, phase).value; }
+  // Relative standard deviation of steps about what `step` says.
+  double spread(int model, Phase phase) const noexcept {
+    return std::sqrt(learnt(model, phase).variance);
+  }
 
   // A step took `actual_ms` where `step` had said `predicted_ms`.
   void observe(int model, Phase phase, double predicted_ms, double actual_ms) {
     if (!learns_ || predicted_ms <= 0) return;
     Factor& f = learnt_[static_cast<std::size_t>(model)][static_cast<std::size_t>(phase)];
     const double gain = std::max(kGainMin, 1.0 / (2.0 + f.count));
-    f.value *= std::exp(gain * std::log(std::clamp(actual_ms / predicted_ms, 0.5, 2.0)));
+    const double surprise = std::log(std::clamp(actual_ms / predicted_ms, 0.5, 2.0));
+    f.value *= std::exp(gain * surprise);
+    f.variance += kGainMin * (surprise * surprise - f.variance);
     f.value = std::clamp(f.value, 0.25, 4.0);
     f.count += 1;
   }
 
  private:
   static constexpr double kGainMin = 1.0 / 16;
+  static constexpr double kVarianceGuess = 0.05 * 0.05;
   struct Factor {
     double value = 1;
     double count = 0;
+    double variance = kVarianceGuess;
   };
   const Factor& learnt(int model, Phase phase) const noexcept {
     return learnt_[static_cast<std::size_t>(model)][static_cast<std::size_t>(phase)];

@@ -23,6 +23,7 @@ struct FestinaOptions {
   explicit FestinaOptions(Settings& from) {
     from.take("pace", local.pace);
     from.take("mix", local.mix);
+    from.take("sigmas", local.sigmas);
     from.take("margin", local.margin);
     clock.margin = local.margin;
     from.take("chunk_tokens", local.chunk_tokens);

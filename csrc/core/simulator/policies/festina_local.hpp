@@ -16,6 +16,7 @@ struct LocalOptions {
   bool pace = true;      // else decodes run as soon as they can
   bool mix = true;       // prompts take their model's decodes along
   double margin = 0.03;  // share of each objective kept in reserve
+  double sigmas = 2;     // of the profile's error, added to every predicted step
   double chunk_tokens = 2048;
   double chunk_min_tokens = 64;
 };
@@ -57,6 +58,11 @@ class FestinaLocal {
     return static_cast<int>(
         std::min(l.running.size(), static_cast<std::size_t>(c.setup().batch_max)));
   }
+  // A clock that is about to sink is planned with already.
+  static int clock(const Gpu& g) { return std::min(g.clock, g.clock_target); }
+  double upper(const Cluster& c, const Lane& l, Phase phase) const {
+    return 1 + options_.sigmas * c.belief().spread(l.model, phase);
+  }
   double due_ms(const Lane& l) const { return l.due_ms - options_.margin * l.tbt_ms; }
 
   void collect(const Cluster& c, const Gpu& g) {
@@ -64,8 +70,8 @@ class FestinaLocal {
     for (std::size_t i = 0; i < g.lanes.size(); ++i) {
       const Lane& l = *g.lanes[i];
       if (l.running.empty() || l.weights != Weights::ready) continue;
-      groups_.push_back({static_cast<int>(i), due_ms(l),
-                         c.predict_ms(l, decodes_of(c, l), {}, c.full_rung(), g.clock)});
+      const double latency_ms = c.predict_ms(l, decodes_of(c, l), {}, c.full_rung(), clock(g));
+      groups_.push_back({static_cast<int>(i), due_ms(l), latency_ms * upper(c, l, Phase::decode)});
     }
   }
 
@@ -81,7 +87,7 @@ class FestinaLocal {
         const double deadline_ms =
             rolled_deadline(q.sent_ms, q.ttft_ms * (1 - options_.margin), c.now_ms());
         const Chunk all{r, q.pending_tokens()};
-        const double start_ms = deadline_ms - c.predict_ms(l, 0, {&all, 1}, c.full_rung(), g.clock);
+        const double start_ms = deadline_ms - c.predict_ms(l, 0, {&all, 1}, c.full_rung(), clock(g));
         if (start_ms < best.start_ms) best = {static_cast<int>(i), r, start_ms, deadline_ms};
       }
     }
@@ -153,9 +159,10 @@ class FestinaLocal {
   int largest(const Cluster& c, const Gpu& g, const Lane& lane, int decodes,
               const std::vector<Chunk>& chunks, int most, double budget_ms) const {
     StepWork w = c.work(lane, decodes, chunks);
+    budget_ms /= upper(c, lane, Phase::prefill);
     const auto fits = [&](int tokens) {
       w.tokens = tokens;
-      return c.belief().step(lane.model, w, c.full_rung(), g.clock).latency_ms <= budget_ms;
+      return c.belief().step(lane.model, w, c.full_rung(), clock(g)).latency_ms <= budget_ms;
     };
     if (fits(most)) return most;
     int low = 0, high = most;
