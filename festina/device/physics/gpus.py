@@ -258,8 +258,9 @@ _HOPPER_POWER = PowerFit(
 )
 _HOPPER_SMS = (16, 32, 48, 64, 80, 96, 112, 132)
 # 345-1980 in steps of 15 [M]. 990 is the knee, 1395 the clock of dense GEMM at 700 W, 795-1635 the
-# paper's range (section 3.2).
-_HOPPER_CLOCKS = (345, 795, 990, 1155, 1275, 1395, 1515, 1635, 1800, 1980)
+# paper's range (section 3.2). Below it only idle power falls, in proportion: close steps let a
+# paced GPU sink as far as its deadlines allow.
+_HOPPER_CLOCKS = (345, 450, 570, 690, 795, 990, 1155, 1275, 1395, 1515, 1635, 1800, 1980)
 
 _H100 = GpuSpec(
     kind="H100-SXM5-80GB",
