@@ -5,21 +5,14 @@
 #include <cstddef>
 #include <vector>
 
+#include "core/local/chooser.hpp"
 #include "core/profile_table/view.hpp"
 #include "core/simulator/types.hpp"
 
 // What a step costs: by the profile, as policies see it, and in truth.
 namespace festina::simulator {
 
-// What a step has to do: prompts, decodes, or both in one pass over the weights.
-struct StepWork {
-  int decodes = 0;
-  double context_mean = 0;  // tokens in the cache of each decode
-  int tokens = 0;           // of prompts
-  double cached_mean = 0;   // tokens in the cache of each prompt
-
-  Phase phase() const noexcept { return tokens > 0 ? Phase::prefill : Phase::decode; }
-};
+using local::StepWork;
 
 struct Price {
   double latency_ms;

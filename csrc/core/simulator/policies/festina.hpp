@@ -14,7 +14,7 @@
 namespace festina::simulator {
 
 struct FestinaOptions {
-  LocalOptions local;
+  local::Options local;
   ClockOptions clock;
   double kv_reserve = 0.1;   // share of memory that stays free of weights at the start
   double pace_tbt_ms = 100;  // batches are planned for this gap between tokens
@@ -26,7 +26,9 @@ struct FestinaOptions {
     from.take("sigmas", local.sigmas);
     from.take("margin", local.margin);
     clock.margin = local.margin;
-    from.take("chunk_tokens", local.chunk_tokens);
+    double chunk_tokens = local.chunk_tokens;
+    from.take("chunk_tokens", chunk_tokens);
+    local.chunk_tokens = static_cast<int>(chunk_tokens);
     from.take("clocks", clock.clocks);
     from.take("hysteresis", clock.hysteresis);
     from.take("utilisation", clock.utilisation);

@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <vector>
 
+#include "core/local/pace.hpp"
 #include "core/simulator/cluster.hpp"
-#include "core/simulator/local.hpp"
 
 // Which clock one GPU runs at: the one of least power at which everything is in time, decodes at
 // their pace. Up at once when an objective is at risk, down only after a dwell (DESIGN 4.2).
@@ -169,7 +169,8 @@ class FestinaClock {
         const Request& q = c.request(l.waiting[k]);
         queue_ms += prefill_ms(c, l.model, std::max(1, q.pending_tokens()), clock);
         const double left_ms =
-            rolled_deadline(q.sent_ms, q.ttft_ms * (1 - options_.margin), c.now_ms()) - c.now_ms();
+            local::rolled_deadline(q.sent_ms, q.ttft_ms * (1 - options_.margin), c.now_ms()) -
+            c.now_ms();
         if (late_ms + d.longest_ms + queue_ms / free > left_ms && clock < c.top_clock())
           return false;
       }

@@ -1,14 +1,12 @@
 #pragma once
 #include <algorithm>
 #include <cstddef>
-#include <span>
 #include <vector>
 
-#include "core/simulator/types.hpp"
+#include "core/local/types.hpp"
 
-// When a step may wait: latest starts that keep every deadline (DESIGN 4.2). The same rule as
-// festina/control/pace.py, which states it for the agents.
-namespace festina::simulator {
+// When a step may wait: latest starts that keep every deadline.
+namespace festina::local {
 
 // The decodes of one model that will share its next step.
 struct DecodeGroup {
@@ -36,9 +34,9 @@ inline double set_latest_starts(std::vector<DecodeGroup>& groups) {
 // A missed deadline start + objective becomes start + 2 x objective, then 4 x, so that the late do
 // not crowd out those that can still be in time, and none starves.
 inline double rolled_deadline(double start_ms, double objective_ms, double now_ms) {
-  objective_ms = std::max(objective_ms, 1e-3);
+  objective_ms = std::max(objective_ms, 1e-3);  // doubling 0 would never end
   while (start_ms + objective_ms < now_ms) objective_ms *= 2;
   return start_ms + objective_ms;
 }
 
-}  // namespace festina::simulator
+}  // namespace festina::local
