@@ -103,3 +103,25 @@ def test_an_arena_with_more_models_is_refused(folder):
     with pytest.raises(BadRequestError) as caught:
         build_workload("arena-flash", traces=folder)
     assert caught.value.field == "model"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "column"),
+    [("Gamma,0.9", "Pareto,0.9", "dist"), ("Gamma,0.9", "Gamma,0", "p1")],
+)
+def test_a_tenant_with_impossible_intervals_is_named(folder, old, new, column):
+    file = folder / FILES["tenant-diurnal"]
+    text = gzip.decompress(file.read_bytes()).decode()
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(BadRequestError) as caught:
+        build_workload("tenant-diurnal", traces=folder)
+    assert caught.value.field == f"{file.name}:2:{column}"
+
+
+def test_tenants_of_a_class_without_lengths_are_refused(folder):
+    file = folder / "servegen_client_length_quantiles.csv.gz"
+    text = gzip.decompress(file.read_bytes()).decode()
+    file.write_text(text.replace("m-small", "m-large"))
+    with pytest.raises(BadRequestError) as caught:
+        build_workload("tenant-diurnal", traces=folder)
+    assert "m-small" in caught.value.message

@@ -5,10 +5,12 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from festina.device.physics import MODELS, gpu_named
 from festina.errors import BadRequestError
-from festina.simulator.workloads import RECIPES, build_workload
+from festina.simulator.workloads import OBJECTIVES, RECIPES, build_workload
 from festina.simulator.workloads.day import DAY_ENVELOPE
 
 
@@ -243,3 +245,20 @@ def test_a_gpu_without_room_for_a_model_is_refused():
         build_workload("steady-poisson", gpu=small)
     assert caught.value.field == "gpu"
     assert "qwen-14b" in caught.value.message
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(sorted(RECIPES)),
+    gpus=st.integers(1, 24),
+    load=st.floats(0.05, 4.0),
+    seed=st.integers(0, 2**63),
+    slo=st.sampled_from(sorted(OBJECTIVES)),
+)
+def test_any_setting_gives_a_workload_that_keeps_its_promises(name, gpus, load, seed, slo):
+    """`Workload` itself refuses columns that break its promises."""
+    workload = build_workload(name, gpus=gpus, load=load, seed=seed, slo=slo)
+    opens = workload.follows < 0
+    assert (workload.arrival_ms[opens] < workload.duration_s * 1e3).all()
+    assert len({each.name for each in workload.deployments}) == len(workload.deployments)
+    assert workload.input_tokens.max(initial=1) <= 32_768

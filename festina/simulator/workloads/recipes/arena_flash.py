@@ -22,7 +22,7 @@ FLASH_S = 120.0
 FLASH_MODELS = 3
 FLASH_RATE = 2.0
 COLDEST = 10
-VARIANTS = ()
+VARIANTS = ("day",)
 
 
 def build(setting: Setting, variants: Sequence[str]) -> Draft:

@@ -17,7 +17,7 @@ MODELS_PER_GPU = 8
 RATE_PER_GPU = 0.75
 MINUTES = range(600, 660)
 CODE_SHARE = 0.3
-VARIANTS = ()
+VARIANTS = ("day",)
 
 
 def build(setting: Setting, variants: Sequence[str]) -> Draft:

@@ -13,7 +13,7 @@ from festina.simulator.workloads.variants import number_after, refuse
 
 DURATION_S = 3600.0
 RATE_PER_MODEL = 0.25
-VARIANTS = ("ix2", "ox2", "r0.1")
+VARIANTS = ("ix2", "ox2", "r0.1", "day")
 
 
 def build(setting: Setting, variants: Sequence[str]) -> Draft:

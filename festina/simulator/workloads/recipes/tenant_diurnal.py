@@ -17,7 +17,7 @@ from festina.simulator.workloads.variants import refuse
 SHORT_WINDOW_S = 25.0
 RATE_PER_GPU = 0.5
 EXPONENT = 0.6
-VARIANTS = ("24h",)
+VARIANTS = ("24h", "day")
 
 
 def build(setting: Setting, variants: Sequence[str]) -> Draft:

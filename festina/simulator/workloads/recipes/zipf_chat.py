@@ -16,7 +16,7 @@ DURATION_S = 3600.0
 RATE_PER_GPU = 1.0
 EXPONENT = 1.3
 INTERVALS = Intervals.gamma(cv=2.0)
-VARIANTS = ("0.9", "2.1")
+VARIANTS = ("0.9", "2.1", "day")
 
 
 def build(setting: Setting, variants: Sequence[str]) -> Draft:

@@ -5,7 +5,7 @@ The rate and its burstiness are given for 144 windows of ten minutes, lengths fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,8 @@ LEVELS = (
     [0.001, 0.01] + [step / 20 for step in range(1, 19)] + [0.925, 0.95, 0.975, 0.99, 0.999, 1.0]
 )
 """Levels of the length quantiles."""
+_KINDS: tuple[Literal["Gamma"], Literal["Weibull"]] = ("Gamma", "Weibull")
+_SHAPE = replace(table.NUMBER, least=1e-9, expected="a number > 0")
 _COLUMNS = [*(f"q{level:g}" for level in LEVELS[:-1]), "max"]
 
 
@@ -87,9 +89,11 @@ def read_tenants(traces: Path) -> list[Tenant]:
         "ts": table.COUNT,
         "rate": table.NUMBER,
         "dist": table.NAME,
-        "p1": table.NUMBER,
+        "p1": _SHAPE,
     }
     columns = table.read_columns(path, cells)
+    kinds = dict(zip(_KINDS, range(len(_KINDS)), strict=True))
+    columns["dist"] = table.indexes(path, "dist", columns["dist"], kinds.get, ", ".join(_KINDS))
     today = columns["ts"] // DAY_S == DAY
     rows = {name: column[today] for name, column in columns.items()}
     lengths = _read_lengths(trace_file(traces, LENGTHS_FILE))
@@ -101,6 +105,8 @@ def read_tenants(traces: Path) -> list[Tenant]:
     return [_tenant(rows, mine, lengths, key) for key, mine in sorted(tenants.items())]
 
 
+_FIELDS = ("input_tokens", "output_tokens")
+_MEDIANS = -1
 _Quantiles = dict[tuple[str, int, str], NDArray[np.float64]]
 
 
@@ -112,17 +118,25 @@ def _tenant(
     for row in mine:
         window = int(rows["ts"][row] % DAY_S) // WINDOW_S
         rate[window] = rows["rate"][row]
-        kind: Literal["Gamma", "Weibull"] = "Gamma" if rows["dist"][row] == "Gamma" else "Weibull"
-        intervals[window] = Intervals(kind, float(rows["p1"][row]))
-    inputs, outputs = (
-        lengths.get((*key, name), lengths[key[0], -1, name])
-        for name in ("input_tokens", "output_tokens")
-    )
+        intervals[window] = Intervals(_KINDS[rows["dist"][row]], float(rows["p1"][row]))
+    inputs, outputs = (_lengths_of(lengths, key, name) for name in _FIELDS)
     return Tenant(rate, tuple(intervals), inputs, outputs)
 
 
+def _lengths_of(lengths: _Quantiles, key: tuple[str, int], field: str) -> NDArray[np.float64]:
+    """Of this client, or the medians of its class."""
+    found = lengths.get((*key, field), lengths.get((key[0], _MEDIANS, field)))
+    if found is None:
+        raise BadRequestError(
+            f"{LENGTHS_FILE} has no {field} of class {key[0]} on day {DAY}",
+            field="traces",
+            expected="those of one client at least",
+        )
+    return found
+
+
 def _read_lengths(path: Path) -> _Quantiles:
-    """Quantiles by class, client and field; client -1 has the medians of its class."""
+    """Quantiles by class, client and field; client `_MEDIANS` has those of its class."""
     cells = {
         "model": table.NAME,
         "client": table.COUNT,
@@ -149,7 +163,9 @@ def _read_lengths(path: Path) -> _Quantiles:
     classes: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
     for (model, _, name), rows in filled.items():
         classes.setdefault((model, name), []).append(rows)
-    medians = {(model, -1, name): np.median(all_, 0) for (model, name), all_ in classes.items()}
+    medians = {
+        (model, _MEDIANS, name): np.median(all_, 0) for (model, name), all_ in classes.items()
+    }
     return filled | medians
 
 
