@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from festina.device.physics import gpu_named
@@ -22,9 +22,9 @@ def write(folder, text, name="trace.csv"):
     return str(path)
 
 
-def refusal(path, **settings):
+def refusal(path, **arguments):
     with pytest.raises(BadRequestError) as caught:
-        build_workload(path, **settings)
+        build_workload(path, **arguments)
     assert "\n" not in str(caught.value)
     return caught.value
 
@@ -163,6 +163,7 @@ ROWS = st.lists(
 )
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(ROWS)
 def test_what_is_written_is_read(tmp_path_factory, rows):
     """Quoted names force the slow path, others take the fast one: both read the same."""
