@@ -55,6 +55,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return NONE if value is None else f"{value:.{digits}%}"
 
 
+def points(value: float | None) -> str:
+    """A difference of shares in percentage points."""
+    return NONE if value is None else f"{100 * value:+.1f}"
+
+
 def times(value: float | None) -> str:
     """A ratio."""
     return NONE if value is None else f"{value:.2f}×"

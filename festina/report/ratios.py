@@ -42,6 +42,12 @@ def best_baseline_attainment(report: SimulationReport) -> float | None:
     return max(others, default=None)
 
 
+def attainment_lead(report: SimulationReport) -> float | None:
+    """Attainment of festina minus that of the best baseline; None without one of them."""
+    own, best = report.of(FESTINA), best_baseline_attainment(report)
+    return None if own is None or best is None else own.slo_attainment - best
+
+
 def geometric_mean(values: Iterable[float]) -> float | None:
     """Of positive values; None of none."""
     logs = [math.log(value) for value in values]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from festina.report.figures import Figure, percent, policy_colour, times
+from festina.report.figures import Figure, policy_colour, times
+from festina.report.ratio_rows import ratio_rows
 from festina.report.ratios import (
     FESTINA,
     PAPER_RATIO,
-    above_oracle,
     geometric_mean,
     label_of,
     ratios,
@@ -62,29 +62,13 @@ def ratio_figure(reports: Sequence[SimulationReport]) -> Figure | None:
     chart = ratio_chart(reports)
     if chart is None:
         return None
-    found = ratios(reports)
-    labels = [label_of(report) for report in reports]
-    rows = [
-        (
-            policy,
-            *(times(by_workload.get(name)) for name in labels),
-            times(geometric_mean(by_workload.values())),
-            times(PAPER_RATIO.get(policy)),
-        )
-        for policy, by_workload in found.items()
-    ]
-    bounds = [
-        percent(above_oracle(report, own)) if (own := report.of(FESTINA)) else percent(None)
-        for report in reports
-    ]
-    rows.append(("festina above the bound", *bounds, "", ""))
     return Figure(
         title="Energy against festina",
         caption="How many times festina's energy each policy needs for the same requests. Right of "
         "the line, festina needs less. Grey ticks: what the paper reports for its own system.",
         drawing=dot_chart(chart),
-        headings=("policy", *labels, "geometric mean", "paper"),
-        rows=tuple(rows),
+        headings=("policy", *(label_of(one) for one in reports), "geometric mean", "paper"),
+        rows=ratio_rows(reports),
         wide=True,
     )
 

@@ -18,7 +18,8 @@ from rich.progress import (
 from rich.table import Table
 
 from festina.report.figures import kilojoules, percent, plain
-from festina.report.ratios import FESTINA, above_oracle, energy_ratio, label_of
+from festina.report.ratio_rows import ratio_rows
+from festina.report.ratios import FESTINA, above_oracle, energy_ratio, label_of, ratios
 from festina.simulator.report import SimulationReport
 from festina.simulator.result import PolicyResult
 
@@ -37,15 +38,7 @@ def simulation_table(report: SimulationReport, *, width: int = WIDE) -> Table:
         width: Characters there are; below `WIDE` the last three columns are left out.
     """
     shown = slice(None) if width >= WIDE else slice(-NARROW_LOSES)
-    table = Table(
-        title=_title(report),
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = _table(_title(report))
     table.add_column("policy", vertical="bottom", no_wrap=True)
     for heading in _headings(report)[shown]:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -66,11 +59,24 @@ def print_reports(reports: Sequence[SimulationReport]) -> None:
         for note in notes(report):
             console.print(note)
         console.print()
+    if len(reports) > 1 and ratios(reports):
+        console.print(ratio_table(reports))
+    console.print("Joules and latencies are modelled: they come from festina's analytic GPU.")
+
+
+def ratio_table(reports: Sequence[SimulationReport]) -> Table:
+    """Energy of each policy as a multiple of festina's: a column for each workload."""
+    table = _table("energy as a multiple of festina's")
+    table.add_column("policy")
+    for heading in (*(label_of(report) for report in reports), "geometric mean", "paper"):
+        table.add_column(heading.replace("-", "-\n", 1).replace(" ", "\n"), justify="right")
+    for row in ratio_rows(reports):
+        table.add_row(*row)
+    return table
 
 
 def notes(report: SimulationReport) -> Iterator[str]:
     """What a reader must know beside the table, one line each."""
-    yield "Joules and latencies are modelled: they come from festina's analytic GPU."
     if report.oracle_energy_j:
         yield (
             f"No policy can use less than {kilojoules(report.oracle_energy_j)} kJ under these "
@@ -82,6 +88,18 @@ def notes(report: SimulationReport) -> Iterator[str]:
         yield f"{report.clipped:,} requests were shortened to their model's context."
     if report.interrupted:
         yield "Interrupted: what was stopped early covers a part of the time, the rest is missing."
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
 
 
 def _title(report: SimulationReport) -> str:

@@ -3,7 +3,13 @@ import io
 from rich.console import Console
 from simulation_samples import POLICIES, policy_result, report
 
-from festina.report.simulation_table import SimulationProgress, notes, simulation_table
+from festina.report.simulation_table import (
+    SimulationProgress,
+    notes,
+    print_reports,
+    ratio_table,
+    simulation_table,
+)
 
 
 def text_of(table, width=120):
@@ -33,9 +39,8 @@ def test_a_narrow_terminal_still_shows_every_policy_and_its_joules():
     assert "…" not in text
 
 
-def test_the_notes_say_what_is_modelled_synthetic_and_interrupted():
+def test_the_notes_say_what_is_synthetic_cut_and_interrupted():
     text = " ".join(notes(report(interrupted=True, clipped=12)))
-    assert "modelled" in text
     assert "synthetic" in text
     assert "Interrupted" in text
     assert "12 requests were shortened" in text
@@ -47,6 +52,23 @@ def test_a_run_that_stopped_early_says_so_and_has_no_ratio():
     text = text_of(simulation_table(cut))
     assert "(stopped early)" in text
     assert text.count("1.00") == 1
+
+
+def test_ratios_of_several_workloads_have_their_mean_and_how_festina_stands():
+    first, second = report(), report(workload="zipf-chat", scale=1.2)
+    lines = text_of(ratio_table([first, second])).splitlines()
+    rows = {line[:28].strip(): line[28:].split() for line in lines}
+    assert rows["dilu"] == ["2.29×", "2.70×", "2.49×", "1.36×"]
+    assert rows["festina above the bound"] == ["24%", "24%"]
+    assert rows["festina's attainment"] == ["99.1%", "99.1%"]
+    assert rows["to the best baseline, points"] == ["+0.0", "+0.0"]
+
+
+def test_what_is_printed_says_once_that_it_is_modelled(capsys):
+    print_reports([report(), report(workload="zipf-chat")])
+    text = capsys.readouterr().out
+    assert text.count("modelled") == 1
+    assert text.count("…") == 0
 
 
 def test_progress_shows_bars_on_a_terminal_and_nothing_elsewhere():
