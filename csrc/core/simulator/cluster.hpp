@@ -276,6 +276,8 @@ class Cluster {
     s.start_ms = now_ms_;
     s.clock_at_start = g.clock;
     s.predicted_ms = predict_ms(l, decodes, s.chunks, rung, g.clock);
+    s.undisturbed = g.steps.empty();
+    for (Step& other : g.steps) other.undisturbed = false;
     reprice(g, s);
     l.busy = true;
     l.last_step_ms = l.last_used_ms = now_ms_;

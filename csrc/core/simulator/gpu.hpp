@@ -51,6 +51,7 @@ struct Step {
   double left = 1;  // share that is still to be done
   double energy_j = 0;
   int clock_at_start = 0;
+  bool undisturbed = true;  // nothing ran beside it
 
   int tokens() const noexcept {
     int sum = 0;

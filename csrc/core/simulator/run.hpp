@@ -139,9 +139,8 @@ inline void Cluster::end_steps(Policy& policy, Gpu& g) {
     ended.push_back(std::move(g.steps[i]));
     g.steps.erase(g.steps.begin() + static_cast<std::ptrdiff_t>(i));
   }
-  const bool alone = ended.size() == 1 && g.steps.empty();
   for (Step& s : ended) {
-    if (alone && s.clock_at_start == g.clock && g.stretch <= 1.0) {
+    if (s.undisturbed && s.clock_at_start == g.clock) {
       const Phase phase = s.chunks.empty() ? Phase::decode : Phase::prefill;
       belief_.observe(s.lane->model, phase, s.predicted_ms, now_ms_ - s.start_ms);
     }

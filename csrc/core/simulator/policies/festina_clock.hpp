@@ -57,6 +57,7 @@ class FestinaClock {
     }
     const double since_ms = c.now_ms() - std::max(g.clock_asked_ms, s.raised_ms);
     if (options_.hysteresis && since_ms < options_.dwell_ms) return;
+    if (!steps_fit(c, g, best)) return;
     c.set_clock(g, best);
   }
 
@@ -156,6 +157,26 @@ class FestinaClock {
     return d;
   }
 
+  // The decodes that are due next would still start in time at this clock. What was released just
+  // in time for a higher one would be late.
+  bool steps_fit(const Cluster& c, const Gpu& g, int clock) {
+    groups_.clear();
+    double busy_ms = c.now_ms();
+    for (std::size_t i = 0; i < g.lanes.size(); ++i) {
+      const Lane& l = *g.lanes[i];
+      if (l.running.empty()) continue;
+      const int decodes = std::min(static_cast<int>(l.running.size()), c.setup().batch_max);
+      const double ms = c.predict_ms(l, decodes, {}, c.full_rung(), clock) *
+                        (1 + 2 * c.belief().spread(l.model, Phase::decode));
+      if (l.busy) {
+        busy_ms += ms;
+      } else {
+        groups_.push_back({static_cast<int>(i), l.due_ms - options_.margin * l.tbt_ms, ms});
+      }
+    }
+    return local::set_latest_starts(groups_) >= busy_ms;
+  }
+
   // Prompts that wait, and ones like those seen of late, would have their first token in time.
   bool in_time(Cluster& c, const Gpu& g, int clock, const Demand& d) {
     const double free = 1 - d.decode;
@@ -185,6 +206,7 @@ class FestinaClock {
 
   ClockOptions options_;
   std::vector<State> gpus_;
+  std::vector<local::DecodeGroup> groups_;  // kept between calls
 };
 
 }  // namespace festina::simulator
