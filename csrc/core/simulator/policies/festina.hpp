@@ -48,7 +48,7 @@ class Festina : public Policy {
   void arrived(Cluster& c, int r) override {
     const int model = c.request(r).model;
     int slot = holder(c, model);
-    if (slot == kNone) slot = guest(c, model);
+    if (slot == kNone) slot = guest(c, r);
     Gpu& g = c.gpu(slot);
     clock_.arrived(c, g, r);
     c.enqueue(g, r);
@@ -61,32 +61,44 @@ class Festina : public Policy {
   }
 
  private:
-  // Where a model that no GPU holds is loaded: the most memory, evictable weights included.
-  static int guest(Cluster& c, int model) {
-    int best = 0;
-    double most = -kNever;
+  // Where a model that no GPU holds is loaded; with its requests that wait for that already, if
+  // any.
+  static int guest(Cluster& c, int r) {
+    const int model = c.request(r).model;
     for (int i = 0; i < c.gpus(); ++i) {
-      Gpu& g = c.gpu(i);
-      if (const Lane* l = g.lane(model); l != nullptr && !l->empty()) return i;  // already wanted
-      const double room = c.memory_free_bytes(g) + evictable_bytes(c, g) - 1e9 * g.requests;
-      if (room > most) {
-        most = room;
-        best = i;
-      }
+      const Lane* l = c.gpu(i).lane(model);
+      if (l != nullptr && !l->empty()) return i;
     }
-    return best;
+    const int best = cheapest_to_load(c, need_bytes(c, r));
+    if (best != kNone) return best;
+    int least = 0;
+    for (int i = 1; i < c.gpus(); ++i) {
+      if (c.gpu(i).requests < c.gpu(least).requests) least = i;
+    }
+    return least;
+  }
+  static double need_bytes(const Cluster& c, int r) {
+    return c.weight_bytes(c.request(r).model) + c.expected_kv_bytes(r);
   }
 
   static void load_wanted(Cluster& c, Gpu& g) {
     if (!g.awake()) return;
     for (std::size_t i = 0; i < g.lanes.size(); ++i) {
       const Lane& l = *g.lanes[i];
-      if (l.weights != Weights::absent || l.empty()) continue;
-      const int model = l.model;
-      const double need = c.weight_bytes(model) + c.expected_kv_bytes(l.waiting.front());
-      if (!free_memory(c, g, need)) continue;
-      c.load(g, model);
-      i = 0;  // unloading reorders lanes
+      if (l.weights != Weights::absent || l.waiting.empty()) continue;
+      const int first = l.waiting.front();
+      if (free_memory(c, g, need_bytes(c, first))) {
+        c.load(g, l.model);
+      } else {
+        const int other = cheapest_to_load(c, need_bytes(c, first));
+        if (other == kNone) continue;
+        const std::vector<int> moving(l.waiting.begin(), l.waiting.end());
+        for (const int r : moving) {
+          c.withdraw(r);
+          c.enqueue(c.gpu(other), r);
+        }
+      }
+      i = static_cast<std::size_t>(-1);  // unloading reorders lanes
     }
   }
 

@@ -62,28 +62,59 @@ inline void preload_spread(Cluster& c, double reserve, double tbt_ms) {
 
 // Weights that nobody uses now.
 inline bool evictable(const Lane& l) { return l.weights == Weights::ready && !l.busy && l.empty(); }
-inline double evictable_bytes(const Cluster& c, const Gpu& g) {
-  double bytes = 0;
+// When the most recently used of the weights was used that would have to go for `bytes` to be free:
+// 0 if none, kNever if even all idle weights are not enough.
+inline double eviction_cost_ms(const Cluster& c, const Gpu& g, double bytes) {
+  double lacking = bytes - c.memory_free_bytes(g);
+  if (lacking <= 0) return 0;
+  std::vector<const Lane*> idle;
   for (const auto& l : g.lanes) {
-    if (evictable(*l)) bytes += c.weight_bytes(l->model);
+    if (evictable(*l)) idle.push_back(l.get());
   }
-  return bytes;
+  std::sort(idle.begin(), idle.end(), [](const Lane* a, const Lane* b) {
+    return a->last_used_ms != b->last_used_ms ? a->last_used_ms < b->last_used_ms
+                                              : a->model < b->model;
+  });
+  for (const Lane* l : idle) {
+    lacking -= c.weight_bytes(l->model);
+    if (lacking <= 0) return l->last_used_ms + 1;
+  }
+  return kNever;
 }
 
 // Unloads the least recently used idle weights until `bytes` are free. False: not possible, and
 // nothing was unloaded.
 inline bool free_memory(Cluster& c, Gpu& g, double bytes) {
-  if (c.memory_free_bytes(g) + evictable_bytes(c, g) < bytes) return false;
+  if (eviction_cost_ms(c, g, bytes) == kNever) return false;
   while (c.memory_free_bytes(g) < bytes) {
     const Lane* oldest = nullptr;
     for (const auto& l : g.lanes) {
-      if (evictable(*l) && (oldest == nullptr || l->last_used_ms < oldest->last_used_ms)) {
+      if (!evictable(*l)) continue;
+      if (oldest == nullptr || l->last_used_ms < oldest->last_used_ms ||
+          (l->last_used_ms == oldest->last_used_ms && l->model < oldest->model)) {
         oldest = l.get();
       }
     }
     c.unload(g, oldest->model);
   }
   return true;
+}
+
+// Where weights that no GPU has are best loaded: where the weights that have to go were used least
+// recently, then where the fewest requests are. kNone: nowhere is room.
+inline int cheapest_to_load(Cluster& c, double bytes) {
+  int best = kNone;
+  double least_ms = kNever;
+  for (int i = 0; i < c.gpus(); ++i) {
+    const Gpu& g = c.gpu(i);
+    const double cost_ms = eviction_cost_ms(c, g, bytes);
+    if (cost_ms == kNever || !g.awake()) continue;
+    if (cost_ms < least_ms || (cost_ms == least_ms && g.requests < c.gpu(best).requests)) {
+      best = i;
+      least_ms = cost_ms;
+    }
+  }
+  return best;
 }
 
 // The GPU that has the model's weights, or that they are on their way to, with the fewest
