@@ -50,6 +50,7 @@ def run(
     scheduler_endpoint: str,
     announce: Callable[[str], None],
     stop: Event,
+    preloaded: Callable[[FestinaError | None], None] = lambda _: None,
 ) -> None:
     """Serve on one device until `stop` is set. Blocks; call it on the main thread of a process.
 
@@ -60,6 +61,8 @@ def run(
         scheduler_endpoint: Where the scheduler listens; it may come later.
         announce: Called once with the endpoint for clients, when it accepts them.
         stop: Ends the agent: requests fail with `agent_lost`, the scheduler is told, all is freed.
+        preloaded: Called once when all that is to be resident from the start is, or with the reason
+            why something is not. The agent serves on either way.
 
     Raises:
         ConfigError: Unknown device, or an endpoint that is not allowed or in use.
@@ -79,7 +82,7 @@ def run(
             logic = AgentLogic(identity, config, built.device, built.step_time, built.clocks)
             shell = _Shell(logic, built.device, built.engine, compute, clients, scheduler, config)
             announce(clients.endpoint)
-            shell.serve(stop)
+            shell.serve(stop, preloaded)
     finally:
         built.device.close()
 
@@ -105,10 +108,14 @@ class _Shell:
         self._scheduler = scheduler
         self._outbox = Outbox(clients, config.agent.client_timeout_s)
 
-    def serve(self, stop: Event) -> None:
+    def serve(self, stop: Event, preloaded: Callable[[FestinaError | None], None]) -> None:
         """Until `stop` is set."""
         self._act(self._logic.on_start(time.monotonic()))
+        told = False
         while not stop.is_set():
+            if not told and self._logic.preloads.settled:
+                preloaded(self._logic.preloads.error)
+                told = True
             self._wait()
             for job, future in self._compute.collect():
                 self._act(self._settle(job, future))

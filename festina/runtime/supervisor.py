@@ -23,7 +23,7 @@ from festina.engine.cpu import COMPUTE_ENV
 from festina.errors import StartError, from_info
 from festina.runtime.gpu_spec import parse_gpus
 from festina.runtime.transport import Link
-from festina.runtime.worker import STOP_TIMEOUT_S, Refusal, Report, Role, Task
+from festina.runtime.worker import STOP_TIMEOUT_S, Ready, Refusal, Report, Role, Task
 
 LINE_BYTES_MAX = 65536
 POLL_S = 0.05
@@ -47,6 +47,7 @@ class _Process:
 
     def __init__(self, role: Role, task: Task) -> None:
         self.name = task.name
+        self._unread = b""
         self._popen = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
             [sys.executable, "-P", "-m", "festina.runtime.worker", role],
             stdin=subprocess.PIPE,
@@ -78,15 +79,20 @@ class _Process:
             StartError: It did not by then.
             FestinaError: What it said instead.
         """
-        line = self._read_line(deadline)
-        if not line.endswith(b"\n"):
+        report = self._read_report(deadline)
+        if not isinstance(report, Ready):
             code = self.exit_code
             what = "is not ready in time" if code is None else f"ended with status {code}"
             raise StartError(f"{self.name} {what}", field=self.name, expected="a report")
-        report: Report = msgspec.json.decode(line, type=Report)
-        if isinstance(report, Refusal):
-            raise from_info(report.error)
         return report.endpoint
+
+    def check_preloads(self, deadline: float) -> None:
+        """Wait until it has what it was to preload, or the deadline has passed.
+
+        Raises:
+            FestinaError: Why it has not.
+        """
+        self._read_report(deadline)
 
     def stop(self) -> None:
         """Ask it to end; `finish` waits for that."""
@@ -105,20 +111,34 @@ class _Process:
                 with suppress(BrokenPipeError):
                     pipe.close()
 
-    def _read_line(self, deadline: float) -> bytes:
+    def _read_report(self, deadline: float) -> Report | None:
+        """Its next report; None if none comes by then.
+
+        Raises:
+            FestinaError: What it refuses.
+        """
+        line = self._read_line(deadline)
+        if line is None:
+            return None
+        report: Report = msgspec.json.decode(line, type=Report)
+        if isinstance(report, Refusal):
+            raise from_info(report.error)
+        return report
+
+    def _read_line(self, deadline: float) -> bytes | None:
         stdout = self._popen.stdout
         if stdout is None:
             raise RuntimeError("Popen was asked for a pipe")
-        line = b""
-        while not line.endswith(b"\n") and len(line) < LINE_BYTES_MAX:
+        while b"\n" not in self._unread and len(self._unread) < LINE_BYTES_MAX:
             left_s = deadline - time.monotonic()
             if left_s <= 0 or not select.select([stdout], [], [], left_s)[0]:
-                return line
+                return None
             data = os.read(stdout.fileno(), LINE_BYTES_MAX)
             if not data:
                 self._popen.wait(max(0.0, deadline - time.monotonic()))
-                return line
-            line += data
+                return None
+            self._unread += data
+        line, _, self._unread = self._unread.partition(b"\n")
         return line
 
 
@@ -130,7 +150,7 @@ class Cluster:
     Args:
         config: Everything.
         start_timeout_s: Bound of the start. Models that are preloaded may still be on their way at
-            its end: requests wait for them.
+            its end: requests wait for them. One that fails before ends the start.
         stop_timeout_s: Bound of the end; processes that take longer are killed.
     """
 
@@ -178,7 +198,8 @@ class Cluster:
 
         Raises:
             StartError: A process did not start in time.
-            FestinaError: What a process found wrong with its settings.
+            FestinaError: What a process found wrong with its settings, or with a model that was to
+                be preloaded.
         """
         try:
             self._start(time.monotonic() + self._start_timeout_s)
@@ -204,6 +225,8 @@ class Cluster:
         for agent in self._agents:
             agent.endpoint(deadline)
         self._wait_for_summaries(deadline)
+        for agent in self._agents:
+            agent.check_preloads(deadline)
 
     def _wait_for_summaries(self, deadline: float) -> None:
         """Until the scheduler has heard from all agents."""

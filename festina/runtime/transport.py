@@ -83,6 +83,7 @@ class Link:
         self._socket = socket
         self._endpoint = endpoint
         self._routes = routes
+        self._rejecting = False  # parts of a message that has been refused are still to come
 
     @classmethod
     def bind(cls, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, link: LinkConfig) -> Self:
@@ -155,6 +156,9 @@ class Link:
 
         That nothing came is told by an exception, which takes longer than reading a message. Most
         often one message comes alone, so after the first a look precedes the next attempt.
+
+        A message of many parts is refused at its first; the others are dropped one by one, and each
+        counts as a message here, so that no peer gets more than its turn.
         """
         for count in range(count_max):
             if count == 1 and not self.wait(0.0):
@@ -163,7 +167,10 @@ class Link:
                 first = self._socket.recv(_NOBLOCK)
             except zmq.Again:
                 return
-            yield self._read(first)
+            if self._rejecting:
+                self._rejecting = bool(self._socket.getsockopt(zmq.RCVMORE))
+            else:
+                yield self._read(first)
 
     def wait(self, timeout_s: float) -> bool:
         """Whether something can be received, waiting up to `timeout_s` for it."""
@@ -189,9 +196,10 @@ class Link:
         socket = self._socket
         peer, frame = (first, socket.recv(_NOBLOCK)) if self._routes else (b"", first)
         if socket.getsockopt(zmq.RCVMORE):
-            parts = 1 + len(socket.recv_multipart(_NOBLOCK))
-            error = ProtocolError(f"a message of {parts} parts", field="frame", expected="one part")
-            return peer, error
+            self._rejecting = True
+            return peer, ProtocolError(
+                "a message of many parts", field="frame", expected="one part"
+            )
         try:
             return peer, decode(frame)
         except ProtocolError as error:

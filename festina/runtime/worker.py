@@ -1,7 +1,8 @@
 """One process of a cluster: `python -m festina.runtime.worker scheduler|agent`.
 
-Reads one line of JSON from stdin (`Task`), writes one line to stdout (`Ready` or `Refusal`), and
-serves until SIGTERM, SIGINT or the end of stdin, which comes when its parent dies in any way.
+Reads one line of JSON from stdin (`Task`), writes one line to stdout (`Ready` or `Refusal`), an
+agent a second one (`Preloaded`, or the `Refusal` of a model that was to be preloaded), and serves
+until SIGTERM, SIGINT or the end of stdin, which comes when its parent dies in any way.
 """
 
 from __future__ import annotations
@@ -49,13 +50,17 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     endpoint: str
 
 
+class Preloaded(msgspec.Struct, frozen=True, tag=True):
+    """All models are there that were to be resident from the start."""
+
+
 class Refusal(msgspec.Struct, frozen=True, tag=True):
-    """The process could not start."""
+    """The process could not start, or not with all it was told to load."""
 
     error: ErrorInfo
 
 
-Report = Ready | Refusal
+Report = Ready | Preloaded | Refusal
 
 
 def main() -> int:
@@ -92,7 +97,7 @@ def _run_scheduler(task: Task, stop: threading.Event) -> None:
 def _run_agent(task: Task, stop: threading.Event) -> None:
     from festina.runtime.agent import run
 
-    run(task.config, task.name, task.gpu, task.scheduler_endpoint, _announce, stop)
+    run(task.config, task.name, task.gpu, task.scheduler_endpoint, _announce, stop, _tell_preloaded)
 
 
 def _read_task() -> Task:
@@ -106,6 +111,10 @@ def _read_task() -> Task:
 
 def _announce(endpoint: str) -> None:
     _report(Ready(endpoint))
+
+
+def _tell_preloaded(error: FestinaError | None) -> None:
+    _report(Preloaded() if error is None else Refusal(error.info()))
 
 
 def _report(report: Report) -> None:

@@ -24,6 +24,7 @@ from festina.errors import (
     FestinaError,
     StartError,
     UnknownModelError,
+    WeightsError,
 )
 from festina.messages import FRAME_BYTES_MAX, Cancel, Failed, Generate, Ping, Submit, decode, encode
 from festina.runtime.gpu_spec import DEVICES_MAX, GpuSpec, parse_gpus
@@ -296,6 +297,17 @@ def test_a_cluster_that_cannot_start_says_why_and_leaves_nothing(
     with pytest.raises(kind) as caught, festina.Cluster(config):
         pass
     assert field is None or caught.value.field == field
+    assert set(psutil.Process().children()) <= children
+
+
+def test_a_model_that_cannot_be_preloaded_ends_the_start(tmp_path: Path):
+    children = set(psutil.Process().children())
+    absent = DeploymentConfig(name="chat", weights="smollm2-135m", preload=True)
+    config = msgspec.structs.replace(
+        CONFIG, gpus="cpu:2", deployments=(absent,), models_dir=str(tmp_path)
+    )
+    with pytest.raises(WeightsError, match="smollm2-135m"), festina.Cluster(config):
+        pass
     assert set(psutil.Process().children()) <= children
 
 

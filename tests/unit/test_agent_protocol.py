@@ -255,6 +255,27 @@ def test_a_failed_load_ends_those_who_waited_for_it():
     assert isinstance(good.end, Finished)
 
 
+def test_preloads_are_settled_when_all_are_there():
+    agent = VirtualAgent(deployment(preload=True), deployment("b", preload=True), deployment("c"))
+    assert agent.logic.preloads.waiting == {"chat", "b"}
+    assert not agent.logic.preloads.settled
+    agent.run(until=60.0, idle=False)
+    assert agent.loads == ["chat", "b"]
+    assert agent.logic.preloads.settled
+    assert agent.logic.preloads.error is None
+
+
+def test_a_failed_preload_is_known_before_any_request_and_tried_again_by_one():
+    agent = VirtualAgent(deployment("big", weights="sim:nothing", preload=True))
+    agent.run(until=60.0, idle=False)
+    assert agent.logic.preloads.settled
+    assert "nothing" in str(agent.logic.preloads.error)
+    bad = agent.generate("r", model="big")
+    agent.run()
+    assert error_of(bad).field
+    assert agent.loads == ["big", "big"]
+
+
 def test_a_stop_text_ends_the_output_before_it():
     text = "".join(chr(i) for i in reference("hello", 20))
     agent = VirtualAgent(deployment())

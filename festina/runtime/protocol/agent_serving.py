@@ -1,0 +1,270 @@
+"""Requests at an agent, from their arrival to their end; see `festina.runtime.protocol.agent`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from festina.config import Config
+from festina.control.energy import EnergyLedger
+from festina.control.lengths import LengthPredictor
+from festina.control.local import LocalScheduler
+from festina.control.sequence import Sequence
+from festina.device.base import Device
+from festina.engine.base import LoadedModel
+from festina.engine.stream import OutputText
+from festina.errors import AgentLostError, BadRequestError, FestinaError, OverloadedError
+from festina.messages import Accepted, Failed, Finished, Generate, Probe, Tokens
+from festina.runtime.protocol.agent_checks import (
+    check_fits,
+    check_generate,
+    check_text_length,
+    tokenize,
+)
+from festina.runtime.protocol.agent_effects import Effect
+from festina.runtime.protocol.agent_links import CLIENTS, ClientRoster
+from festina.runtime.protocol.agent_models import ModelTable, Residency
+from festina.runtime.protocol.agent_requests import Request, RequestBook
+from festina.runtime.protocol.agent_summary import free_in_ms
+from festina.runtime.protocol.effects import Send
+from festina.types import FinishReason, ModelState, Usage
+
+TICKETS_MAX = 4096
+RETRY_AFTER_MS_MIN = 100
+RETRY_AFTER_MS_MAX = 60_000
+
+
+class Serving:
+    """Who is served, and what they are owed: tokens, one end each, and a bill in joules.
+
+    Args:
+        config: Settings.
+        epoch: Of this agent; requests that were placed with another one are refused.
+        device: Read for its energy counter.
+        scheduler: Runs the sequences.
+        models: Loads what requests need.
+
+    Attributes:
+        requests: Those that have not ended.
+        clients: Who waits for them.
+        ledger: Who has used how many joules.
+        lengths: Predictor of each deployment's output lengths.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        epoch: int,
+        device: Device,
+        scheduler: LocalScheduler,
+        models: ModelTable,
+    ) -> None:
+        self._epoch = epoch
+        self._waiting_max = config.agent.waiting_max
+        self._device = device
+        self._scheduler = scheduler
+        self._models = models
+        self._tickets: deque[int] = deque(maxlen=TICKETS_MAX)
+        self.requests = RequestBook()
+        self.clients = ClientRoster(config.link.heartbeat_s, config.agent.client_timeout_s)
+        self.ledger: EnergyLedger[int] = EnergyLedger()
+        self.lengths = {item.name: LengthPredictor() for item in config.deployments}
+
+    def start(self, now: float) -> None:
+        """What the device has used so far is nobody's."""
+        self.ledger = EnergyLedger(self._device.energy_j(now).value)
+
+    def take_tickets(self) -> tuple[int, ...]:
+        """Tickets of the requests that came since the last call."""
+        tickets = tuple(self._tickets)
+        self._tickets.clear()
+        return tickets
+
+    # Arrival
+
+    def on_generate(self, peer: bytes, message: Generate, now: float) -> list[Effect]:
+        """Open a request, or say what is wrong with it."""
+        known = self.requests.find(peer, message.request_id)
+        if known is not None:
+            return [self._accepted(known)]
+        try:
+            self._check(peer, message, now)
+        except FestinaError as error:
+            return [Send(CLIENTS, peer, Failed(message.request_id, error.info()))]
+        request = self.requests.open(peer, message, now)
+        self.clients.join(peer, now)
+        effects: list[Effect] = list(self._models.want(message.model, now))
+        residency = self._models[message.model]
+        residency.requests += 1
+        if residency.state is ModelState.READY and residency.loaded is not None:
+            effects += self._queue(request, residency, residency.loaded, now)
+        return effects
+
+    def _check(self, peer: bytes, message: Generate, now: float) -> None:
+        if message.epoch != self._epoch:
+            raise AgentLostError(
+                f"the placement was for epoch {message.epoch} of this agent",
+                field="epoch",
+                expected=str(self._epoch),
+            )
+        self._tickets.append(message.ticket)
+        self._models[message.model]
+        if self.requests.has_ended(peer, message.request_id):
+            raise BadRequestError(
+                "this request has ended", field="request_id", expected="a new name"
+            )
+        check_generate(message)
+        waiting = sum(1 for request in self.requests if self._is_waiting(request))
+        if waiting >= self._waiting_max:
+            wait_ms = round(free_in_ms(self._scheduler, now))
+            raise OverloadedError(
+                f"{waiting} requests are waiting",
+                field="model",
+                expected=f"fewer than {self._waiting_max}",
+                retry_after_ms=min(max(wait_ms, RETRY_AFTER_MS_MIN), RETRY_AFTER_MS_MAX),
+            )
+
+    @staticmethod
+    def _is_waiting(request: Request) -> bool:
+        return request.sequence is None or not request.sequence.blocks
+
+    def on_probe(self, peer: bytes, probe: Probe) -> Send:
+        """Tell whether a request is alive."""
+        request = self.requests.find(peer, probe.request_id)
+        if request is None:
+            error = AgentLostError(
+                "no such request here", field="request_id", expected="one that has not ended"
+            )
+            return Send(CLIENTS, peer, Failed(probe.request_id, error.info()))
+        return self._accepted(request)
+
+    @staticmethod
+    def _accepted(request: Request) -> Send:
+        tokens = request.sequence.prompt_tokens if request.sequence else 0
+        return Send(CLIENTS, request.peer, Accepted(request.request_id, tokens))
+
+    def queue_waiting(self, residency: Residency, loaded: LoadedModel, now: float) -> list[Effect]:
+        """A model has come: queue the requests that waited for it."""
+        waiting = self.requests.waiting_for(residency.deployment.name)
+        return [
+            effect for request in waiting for effect in self._queue(request, residency, loaded, now)
+        ]
+
+    def _queue(
+        self, request: Request, residency: Residency, loaded: LoadedModel, now: float
+    ) -> list[Effect]:
+        """Tokenise, check the size, and hand the request to the scheduler."""
+        message, deployment = request.message, residency.deployment
+        try:
+            check_text_length(message, deployment, loaded)
+            ids = tokenize(message, loaded.tokenizer, loaded.shape.vocabulary)
+            check_fits(message, len(ids), deployment, loaded)
+        except FestinaError as error:
+            return self._end(request, Failed(request.request_id, error.info()), now)
+        request.decoder = OutputText(loaded.tokenizer, message.sampling.stop)
+        submitted_at = request.arrived_at - message.elapsed_ms / 1e3
+        request.sequence = Sequence(
+            number=request.number,
+            model=message.model,
+            token_ids=ids,
+            prompt_tokens=len(ids),
+            max_tokens=message.max_tokens,
+            slo=message.slo or deployment.slo,
+            pace=deployment.pace if message.pace is None else message.pace,
+            submitted_at=submitted_at,
+            predicted_tokens=message.max_tokens,
+            last_token_at=submitted_at,
+            runnable_at=now,
+        )
+        self.ledger.settle(self._device.energy_j(now).value)
+        self.ledger.open(request.number)
+        self._scheduler.add(request.sequence)
+        return [self._accepted(request)]
+
+    # Output
+
+    def emit(self, seq: Sequence, now: float) -> list[Effect]:
+        """Send a sequence's new token; end the request if it was the last."""
+        request = self.requests.get(seq.number)
+        loaded, decoder = self._models[seq.model].loaded, request.decoder
+        assert loaded is not None and decoder is not None  # noqa: S101, PT018 - for the type checker
+        token_id, index = seq.token_ids[-1], seq.output_tokens - 1
+        if token_id in loaded.tokenizer.end_ids and not request.message.sampling.ignore_eos:
+            return self._finish(request, seq, FinishReason.STOP, index, decoder.flush(), now)
+        text = decoder.push(token_id)
+        tokens = Tokens(request.request_id, index, (token_id,), text)
+        sent: list[Effect] = [Send(CLIENTS, request.peer, tokens)]
+        if decoder.stopped:
+            return sent + self._finish(request, seq, FinishReason.STOP, index + 1, "", now)
+        if seq.output_tokens == seq.max_tokens:
+            held = decoder.flush()
+            return sent + self._finish(request, seq, FinishReason.LENGTH, index + 1, held, now)
+        return sent
+
+    def _finish(
+        self,
+        request: Request,
+        seq: Sequence,
+        reason: FinishReason,
+        output_tokens: int,
+        held: str,
+        now: float,
+    ) -> list[Effect]:
+        self.lengths[seq.model].observe(max(1, output_tokens))
+        energy = self._device.energy_j(now)
+        self.ledger.settle(energy.value)
+        usage = Usage(
+            input_tokens=seq.prompt_tokens,
+            output_tokens=output_tokens,
+            energy_j=self.ledger.energy_j(request.number),
+            energy_source=energy.source,
+            preemptions=seq.preemptions,
+        )
+        return self._end(request, Finished(request.request_id, reason, usage, held), now)
+
+    # End
+
+    def cancel(self, peer: bytes, request_id: str, now: float) -> list[Effect]:
+        """The client wants no more of it; one that has ended stays as it ended."""
+        request = self.requests.find(peer, request_id)
+        return self._end(request, None, now) if request else []
+
+    def leave(self, peer: bytes, error: FestinaError | None, now: float) -> list[Effect]:
+        """A client is gone (None), or is cut off with an error: its requests end."""
+        return self._end_all(self.requests.of_peer(peer), error, now)
+
+    def fail_waiting(self, model: str, error: FestinaError, now: float) -> list[Effect]:
+        """A model does not come: the requests that wait for it end."""
+        return self._end_all(self.requests.waiting_for(model), error, now)
+
+    def fail_one(self, number: int, error: FestinaError, now: float) -> list[Effect]:
+        """A request's step failed: it ends, if it has not."""
+        if not self.requests.active(number):
+            return []
+        return self._end_all([self.requests.get(number)], error, now)
+
+    def fail_all(self, error: FestinaError, now: float) -> list[Effect]:
+        """Every request ends."""
+        return self._end_all(list(self.requests), error, now)
+
+    def _end_all(
+        self, requests: Iterable[Request], error: FestinaError | None, now: float
+    ) -> list[Effect]:
+        effects: list[Effect] = []
+        for request in requests:
+            failed = None if error is None else Failed(request.request_id, error.info())
+            effects += self._end(request, failed, now)
+        return effects
+
+    def _end(self, request: Request, last: Finished | Failed | None, now: float) -> list[Effect]:
+        """The one place where a request ends: everything it held is given back."""
+        if self.requests.end(request):
+            self.clients.leave(request.peer)
+        residency = self._models[request.message.model]
+        residency.requests -= 1
+        residency.idle_since = now
+        if request.sequence is not None:
+            self._scheduler.remove(request.sequence)
+            self.ledger.settle(self._device.energy_j(now).value)
+            self.ledger.close(request.number)
+        return [Send(CLIENTS, request.peer, last)] if last is not None else []

@@ -1,0 +1,126 @@
+"""Steps at an agent: what runs next, and what became of it; see `…protocol.agent`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from festina.control.local import LocalScheduler, PlannedChunk, PlannedStep
+from festina.control.profiled import ClockGovernor
+from festina.device.base import Device
+from festina.engine.base import Batch, Chunk, ModelShape, StepResult
+from festina.errors import FestinaError
+from festina.runtime.protocol.agent_effects import Effect, SetClock, StartStep
+from festina.runtime.protocol.agent_models import ModelTable
+from festina.runtime.protocol.agent_serving import Serving
+from festina.types import OperatingPoint
+
+
+class Stepper:
+    """Starts steps and settles them. Loads and unloads have the compute thread to themselves.
+
+    Args:
+        scheduler: Plans steps.
+        models: Which are there.
+        device: Told of finished steps; clocks are set by effect only.
+        clocks: Chooses the device's clock; None leaves it alone.
+        serving: Gets the tokens, and the bill.
+
+    Attributes:
+        clock_target_mhz: The clock that was asked for last.
+        wait_until: When a step is to start that waits for others to join it; inf where none does.
+        stopped: Start nothing more.
+    """
+
+    def __init__(
+        self,
+        scheduler: LocalScheduler,
+        models: ModelTable,
+        device: Device,
+        clocks: ClockGovernor | None,
+        serving: Serving,
+    ) -> None:
+        self._scheduler = scheduler
+        self._models = models
+        self._device = device
+        self._clocks = clocks
+        self._serving = serving
+        self.clock_target_mhz = device.clock_mhz()
+        self.wait_until = float("inf")
+        self.stopped = False
+        scheduler.point = self._point()
+
+    def settle(self, step_id: int, result: StepResult | FestinaError, now: float) -> list[Effect]:
+        """A step has ended, well or not."""
+        if isinstance(result, FestinaError):
+            return self._failed(step_id, result, now)
+        step, grown = self._scheduler.settle(step_id, result.token_ids, result.latency_ms, now)
+        self._models[step.model].in_step = False
+        self._charge(step, result, now)
+        return [effect for seq in grown for effect in self._serving.emit(seq, now)]
+
+    def pump(self, now: float) -> list[Effect]:
+        """Start what should run now."""
+        self.wait_until = float("inf")
+        if self.stopped or self._models.changing:
+            return []
+        effects = self._set_clock(now)
+        self._scheduler.point = self._point()
+        plan = self._scheduler.plan(now)
+        for step in plan.steps:
+            self._models[step.model].in_step = True
+        self.wait_until = plan.wait_until
+        return [*effects, *(StartStep(step.step_id, self._batch(step)) for step in plan.steps)]
+
+    def _point(self) -> OperatingPoint:
+        """Where a step that starts now would run."""
+        return OperatingPoint(self._device.clock_mhz(), self._device.partitions[0].sms)
+
+    def _set_clock(self, now: float) -> list[Effect]:
+        """Between steps only: the clock is the whole device's."""
+        if self._clocks is None or self._scheduler.steps:
+            return []
+        lanes = self._scheduler.lanes.values()
+        clock_mhz = self._clocks.choose(lanes, self._scheduler.rules, self.clock_target_mhz, now)
+        if clock_mhz == self.clock_target_mhz:
+            return []
+        self.clock_target_mhz = clock_mhz
+        return [SetClock(clock_mhz)]
+
+    def _batch(self, step: PlannedStep) -> Batch:
+        chunks = tuple(self._chunk(chunk) for chunk in step.chunks)
+        return Batch(step.model, chunks, step.point, step.partition)
+
+    def _chunk(self, planned: PlannedChunk) -> Chunk:
+        seq = planned.sequence
+        sampling = self._serving.requests.get(seq.number).message.sampling
+        return Chunk(
+            token_ids=np.array(seq.token_ids[seq.cached : seq.cached + planned.tokens], np.int32),
+            start=seq.cached,
+            blocks=np.array(seq.blocks, np.int32),
+            sampling=sampling if planned.samples else None,
+            output_index=seq.output_tokens,
+        )
+
+    def _failed(self, step_id: int, error: FestinaError, now: float) -> list[Effect]:
+        step, _ = self._scheduler.settle(step_id, None, 0.0, now)
+        self._models[step.model].in_step = False
+        return [
+            effect
+            for chunk in step.chunks
+            for effect in self._serving.fail_one(chunk.sequence.number, error, now)
+        ]
+
+    def _charge(self, step: PlannedStep, result: StepResult, now: float) -> None:
+        """Dynamic joules of a step to its requests, by their share of its arithmetic."""
+        dynamic_j = self._device.account(now, result.latency_ms, result.flops, result.bytes_moved)
+        loaded = self._models[step.model].loaded
+        assert loaded is not None  # noqa: S101 - a step's model is resident
+        work = {chunk.sequence.number: chunk_work(loaded.shape, chunk) for chunk in step.chunks}
+        self._serving.ledger.step(dynamic_j, work)
+        self._serving.ledger.settle(self._device.energy_j(now).value)
+
+
+def chunk_work(shape: ModelShape, chunk: PlannedChunk) -> float:
+    """Arithmetic of a chunk, in a unit that suits sharing out: weights plus attention."""
+    context = chunk.sequence.cached + chunk.tokens
+    return float(chunk.tokens * (2 * shape.parameters + context * shape.kv_bytes_per_token))
