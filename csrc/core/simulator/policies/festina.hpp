@@ -16,7 +16,7 @@ namespace festina::simulator {
 struct FestinaOptions {
   local::Options local;
   ClockOptions clock;
-  double kv_reserve = 0.1;   // share of memory that stays free of weights at the start
+  double kv_headroom = 2;    // KV cache planned for, over the mean of the declared load
   double pace_tbt_ms = 100;  // batches are planned for this gap between tokens
   double summary_ms = 20;    // agents report at most this often
 
@@ -33,7 +33,7 @@ struct FestinaOptions {
     from.take("hysteresis", clock.hysteresis);
     from.take("utilisation", clock.utilisation);
     from.take("dwell_ms", clock.dwell_ms);
-    from.take("kv_reserve", kv_reserve);
+    from.take("kv_headroom", kv_headroom);
   }
 };
 
@@ -43,7 +43,7 @@ class Festina : public Policy {
   Festina(const FestinaOptions& options, int gpus)
       : options_(options), local_(options.local), clock_(options.clock, gpus) {}
 
-  void start(Cluster& c) override { preload_spread(c, options_.kv_reserve, options_.pace_tbt_ms); }
+  void start(Cluster& c) override { preload_spread(c, options_.kv_headroom, options_.pace_tbt_ms); }
 
   void arrived(Cluster& c, int r) override {
     const int model = c.request(r).model;
@@ -56,6 +56,7 @@ class Festina : public Policy {
 
   void dispatch(Cluster& c, Gpu& g) override {
     load_wanted(c, g);
+    make_room(c, g);
     clock_.govern(c, g);
     local_.dispatch(c, g);
   }
@@ -99,6 +100,15 @@ class Festina : public Policy {
         }
       }
       i = static_cast<std::size_t>(-1);  // unloading reorders lanes
+    }
+  }
+
+  // Prompts that lack room for their KV cache are worth more than weights that nobody uses.
+  static void make_room(Cluster& c, Gpu& g) {
+    for (const auto& l : g.lanes) {
+      if (l->waiting.empty() || c.has_room(g, l->waiting.front())) continue;
+      free_memory(c, g, c.expected_kv_bytes(l->waiting.front()));
+      return;  // unloading reorders lanes
     }
   }
 

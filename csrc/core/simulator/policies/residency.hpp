@@ -40,15 +40,26 @@ inline std::vector<int> by_load(const Cluster& c, int clock, double tbt_ms) {
   return order;
 }
 
-// Spreads weights over the GPUs, each model to the least loaded one that has room and keeps
-// `reserve` of its memory for KV caches. Models that fit nowhere stay away.
-inline void preload_spread(Cluster& c, double reserve, double tbt_ms) {
+// KV cache of the model's declared load when tokens are `tbt_ms` apart: as many requests as
+// Little's law has in flight, half their output done (paper section 3.5).
+inline double declared_kv_bytes(const Cluster& c, int model, double tbt_ms) {
+  const Hint& h = c.hint(model);
+  const double in_flight = h.requests_per_s * h.output_tokens * tbt_ms / 1000.0;
+  return in_flight * c.kv_bytes(model, h.input_tokens + h.output_tokens / 2);
+}
+
+// Spreads weights over the GPUs, each model to the least loaded one that has room for it and
+// `headroom` times the KV cache of its load. Models that fit nowhere stay away.
+inline void preload_spread(Cluster& c, double headroom, double tbt_ms) {
   std::vector<double> load(static_cast<std::size_t>(c.gpus()), 0.0);
-  const double usable = c.device().memory_bytes * (1 - reserve);
+  std::vector<double> held(load.size(), 0.0);
+  constexpr double kSpare = 0.03;  // of each GPU, for requests longer than the mean
+  const double usable = c.device().memory_bytes * (1 - kSpare);
   for (const int m : by_load(c, c.top_clock(), tbt_ms)) {
+    const double need = c.weight_bytes(m) + headroom * declared_kv_bytes(c, m, tbt_ms);
     int best = kNone;
     for (int i = 0; i < c.gpus(); ++i) {
-      if (c.gpu(i).weight_bytes + c.weight_bytes(m) > usable) continue;
+      if (held[static_cast<std::size_t>(i)] + need > usable) continue;
       if (best == kNone ||
           load[static_cast<std::size_t>(i)] < load[static_cast<std::size_t>(best)]) {
         best = i;
@@ -56,6 +67,7 @@ inline void preload_spread(Cluster& c, double reserve, double tbt_ms) {
     }
     if (best == kNone) continue;
     c.preload(c.gpu(best), m);
+    held[static_cast<std::size_t>(best)] += need;
     load[static_cast<std::size_t>(best)] += declared_share(c, m, c.top_clock(), tbt_ms);
   }
 }
