@@ -62,6 +62,10 @@ class CpuBatch:
         blocks: numpy.ndarray,
         block_offsets: numpy.ndarray,
     ) -> None: ...
+    def check(self, pool_blocks: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Raises EngineError unless all tokens and blocks lie within the arrays and a pool of so many blocks.
+        """
     @property
     def block_offsets(self) -> numpy.ndarray: ...
     @property

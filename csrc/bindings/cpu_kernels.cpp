@@ -162,6 +162,9 @@ void register_batch(py::module_& m) {
                               "begins. Kept alive, not copied.");
   cls.def(py::init<py::array, py::array, py::array, py::array>(), py::arg("positions"),
           py::arg("sequences"), py::arg("blocks"), py::arg("block_offsets"));
+  cls.def("check", &BatchArrays::check, py::arg("pool_blocks"),
+          "Raises EngineError unless all tokens and blocks lie within the arrays and a pool of so "
+          "many blocks.");
   const char* names[] = {"positions", "sequences", "blocks", "block_offsets"};
   for (std::size_t i = 0; i < 4; ++i) {
     cls.def_property_readonly(names[i], [i](const BatchArrays& batch) { return batch.owners[i]; });

@@ -11,6 +11,11 @@ from festina.errors import ConfigError, EngineError, UnsupportedModelError
 RNG = np.random.default_rng(0)
 
 
+@pytest.fixture(params=["native", "numpy"])
+def kernels(request):
+    return make_kernels("numpy" if request.param == "numpy" else "")
+
+
 def test_an_unknown_instruction_set_names_those_there_are():
     with pytest.raises(ConfigError, match=r"engine\.isa.*baseline.*numpy"):
         make_kernels("mmx")
@@ -58,18 +63,18 @@ def frozen(array: np.ndarray) -> np.ndarray:
         (np.zeros((3, 64), np.float32), frozen(np.zeros((3, 8), np.float32)), "out"),
     ],
 )
-def test_matmul_refuses_arrays_that_do_not_fit(x, out, field):
+def test_matmul_refuses_arrays_that_do_not_fit(kernels, x, out, field):
     weight = random_weight(RNG, Kind.Q4_1, 8, 64)
     with pytest.raises(EngineError) as caught:
-        make_kernels().matmul(x, weight, out)
+        kernels.matmul(x, weight, out)
     assert caught.value.field == field
 
 
 @pytest.mark.parametrize("row", [-1, 8, 2**31 - 1])
-def test_embedding_rows_outside_the_weight_are_refused(row):
+def test_embedding_rows_outside_the_weight_are_refused(kernels, row):
     weight = random_weight(RNG, Kind.Q8_0, 8, 32)
     with pytest.raises(EngineError, match="rows"):
-        make_kernels().embed(weight, ints([0, row]), 1.0, np.zeros((2, 32), np.float32))
+        kernels.embed(weight, ints([0, row]), 1.0, np.zeros((2, 32), np.float32))
 
 
 @pytest.mark.parametrize(
@@ -88,15 +93,15 @@ def test_embedding_rows_outside_the_weight_are_refused(row):
         (([0], [0], [], [0]), "sequences"),
     ],
 )
-def test_a_batch_outside_the_pool_is_refused_before_anything_is_written(arrays, field):
+def test_a_batch_outside_the_pool_is_refused_before_anything_is_written(kernels, arrays, field):
     batch = FlatBatch(*map(ints, arrays))
     keys, values = np.zeros((4, 1, 8, 16), np.float32), np.zeros((4, 1, 16, 8), np.float32)
     ones = np.ones((1, 1, 8), np.float32)
     with pytest.raises(EngineError) as caught:
-        make_kernels().store_kv(ones, ones, batch, keys, values)
+        kernels.store_kv(ones, ones, batch, keys, values)
     assert caught.value.field == field
     with pytest.raises(EngineError):
-        make_kernels().attention(ones, batch, keys, values, 1.0, 0, ones.copy())
+        kernels.attention(ones, batch, keys, values, 1.0, 0, ones.copy())
     assert not keys.any()
     assert not values.any()
 
@@ -115,7 +120,7 @@ def test_a_batch_of_arrays_that_do_not_fit_is_refused(arrays, field):
     assert caught.value.field == field
 
 
-def test_attention_refuses_a_cache_of_another_shape():
+def test_attention_refuses_a_cache_of_another_shape(kernels):
     batch = flat_batch(RNG, [(0, 1)], 4)
     q = floats(RNG, 1, 3, 8)
     keys, values = np.zeros((4, 2, 8, 16), np.float32), np.zeros((4, 2, 16, 8), np.float32)
@@ -125,20 +130,44 @@ def test_attention_refuses_a_cache_of_another_shape():
         (keys[:, :1].copy(), values),
     ):
         with pytest.raises(EngineError):
-            make_kernels().attention(q, batch, wrong_keys, wrong_values, 1.0, 0, q.copy())
+            kernels.attention(q, batch, wrong_keys, wrong_values, 1.0, 0, q.copy())
 
 
 @pytest.mark.parametrize("name", ["relu", ""])
-def test_unknown_activations_and_rotations_are_unsupported(name):
+def test_unknown_activations_and_rotations_are_unsupported(kernels, name):
     x = floats(RNG, 1, 1, 4)
     with pytest.raises(UnsupportedModelError, match="gelu_tanh"):
-        make_kernels().gate(x, x.copy(), name)
+        kernels.gate(x, x.copy(), name)
     with pytest.raises(UnsupportedModelError, match="half_split"):
-        make_kernels().rope(x, floats(RNG, 1, 2), floats(RNG, 1, 2), name)
+        kernels.rope(x, floats(RNG, 1, 2), floats(RNG, 1, 2), name)
 
 
-def test_rope_refuses_more_pairs_than_a_head_has():
+def test_rope_refuses_more_pairs_than_a_head_has(kernels):
     with pytest.raises(EngineError, match="cosines"):
-        make_kernels().rope(
-            floats(RNG, 1, 1, 4), floats(RNG, 1, 3), floats(RNG, 1, 3), "half_split"
-        )
+        kernels.rope(floats(RNG, 1, 1, 4), floats(RNG, 1, 3), floats(RNG, 1, 3), "half_split")
+
+
+def test_other_kernels_refuse_arrays_that_do_not_fit(kernels):
+    x = floats(RNG, 2, 4)
+    for call, field in (
+        (lambda: kernels.rms_norm(x, floats(RNG, 3), 1e-5, x.copy()), "gain"),
+        (lambda: kernels.rms_norm(x, floats(RNG, 4), 1e-5, frozen(x.copy())), "out"),
+        (lambda: kernels.gate(x, floats(RNG, 2, 3), "silu"), "up"),
+        (lambda: kernels.add(x, x.astype(np.float64)), "y"),
+        (lambda: kernels.argmax(x, np.zeros(2, np.int64)), "out"),
+        (lambda: kernels.argmax(np.zeros((2, 0), np.float32), ints([0, 0])), "x"),
+        (lambda: kernels.embed(random_weight(RNG, Kind.F32, 2, 4), ints([[0]]), 1.0, x), "rows"),
+        (lambda: kernels.rope(x, floats(RNG, 2, 2), floats(RNG, 2, 2), "half_split"), "x"),
+    ):
+        with pytest.raises(EngineError) as caught:
+            call()
+        assert caught.value.field == field
+
+
+def test_both_forms_expect_the_same_in_the_same_words():
+    told = []
+    for isa in ("", "numpy"):
+        with pytest.raises(EngineError) as caught:
+            make_kernels(isa).add(floats(RNG, 2, 4), floats(RNG, 2, 3))
+        told.append((str(caught.value), caught.value.field, caught.value.expected))
+    assert told[0] == told[1]

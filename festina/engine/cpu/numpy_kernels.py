@@ -11,6 +11,14 @@ from gguf import GGMLQuantizationType
 from gguf.quants import dequantize
 
 from festina.engine.base import BLOCK_TOKENS
+from festina.engine.cpu.kernel_checks import (
+    check_ids,
+    check_input,
+    check_name,
+    check_output,
+    check_pool,
+    require,
+)
 from festina.engine.cpu.kernel_types import (
     Activation,
     DecoderLayer,
@@ -45,21 +53,35 @@ class NumpyKernels:
 
     def matmul(self, x: Floats, weight: Weight, out: Floats, accumulate: bool = False) -> None:
         """See `Kernels.matmul`."""
+        check_input(x, "x", (None, weight.columns))
+        check_output(out, "out", (len(x), weight.rows))
         product = x @ dequantise(weight).T
         out[:] = out + product if accumulate else product
 
     def embed(self, weight: Weight, rows: Ints, scale: float, out: Floats) -> None:
         """See `Kernels.embed`."""
+        check_input(rows, "rows", (None,), np.int32)
+        check_output(out, "out", (len(rows), weight.columns))
+        check_ids(rows, weight.rows, "rows")
         out[:] = dequantise(weight)[rows] * np.float32(scale)
 
     def rms_norm(self, x: Floats, gain: Floats, eps: float, out: Floats) -> None:
         """See `Kernels.rms_norm`."""
+        check_input(x, "x", (None, None))
+        check_input(gain, "gain", (x.shape[1],))
+        check_output(out, "out", x.shape)
         mean = np.mean(x * x, axis=-1, keepdims=True)
         out[:] = x / np.sqrt(mean + np.float32(eps)) * gain
 
     def rope(self, x: Floats, cosines: Floats, sines: Floats, style: RopeStyle) -> None:
         """See `Kernels.rope`."""
+        check_output(x, "x", (None, None, None))
+        check_input(cosines, "cosines", (len(x), None))
+        check_input(sines, "sines", cosines.shape)
+        check_name(style, "style", ("interleaved", "half_split"), "rope style")
         pairs = cosines.shape[1]
+        fits = 2 * pairs <= x.shape[2]
+        require(fits, "cosines", "at most head_dim / 2 columns", "too many pairs")
         if style == "interleaved":
             first, second = slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
         else:
@@ -71,6 +93,9 @@ class NumpyKernels:
 
     def gate(self, gate: Floats, up: Floats, activation: Activation) -> None:
         """See `Kernels.gate`."""
+        check_output(gate, "gate")
+        check_input(up, "up", gate.shape)
+        check_name(activation, "activation", ("silu", "gelu_tanh"), "activation")
         if activation == "silu":
             gate[:] = gate / (1 + np.exp(-gate)) * up
         else:
@@ -79,6 +104,8 @@ class NumpyKernels:
 
     def add(self, x: Floats, y: Floats) -> None:
         """See `Kernels.add`."""
+        check_output(x, "x")
+        check_input(y, "y", x.shape)
         x += y
 
     def store_kv(
@@ -90,6 +117,12 @@ class NumpyKernels:
         values: Floats,
     ) -> None:
         """See `Kernels.store_kv`."""
+        check_input(k, "k", (None, None, None))
+        check_input(v, "v", k.shape)
+        check_pool(keys, values, k.shape[2], BLOCK_TOKENS)
+        require(len(k) == len(batch.positions), "k", "one row per token", "wrong length")
+        require(k.shape[1] == keys.shape[1], "k", "the pool's KV heads", "wrong heads")
+        batch.check(len(keys))
         first = batch.block_offsets[batch.sequences]
         block = batch.blocks[first + batch.positions // BLOCK_TOKENS]
         slot = batch.positions % BLOCK_TOKENS
@@ -107,7 +140,14 @@ class NumpyKernels:
         out: Floats,
     ) -> None:
         """See `Kernels.attention`."""
+        check_input(q, "q", (None, None, None))
+        check_output(out, "out", q.shape)
+        check_pool(keys, values, q.shape[2], BLOCK_TOKENS)
         kv_heads, head_dim = keys.shape[1:3]
+        require(len(q) == len(batch.positions), "q", "one row per token", "wrong length")
+        fits = kv_heads > 0 and q.shape[1] % kv_heads == 0
+        require(fits, "q", "a multiple of the KV heads", "wrong heads")
+        batch.check(len(keys))
         for token, (position, sequence) in enumerate(
             zip(batch.positions, batch.sequences, strict=True)
         ):
@@ -121,6 +161,9 @@ class NumpyKernels:
 
     def argmax(self, x: Floats, out: Ints) -> None:
         """See `Kernels.argmax`."""
+        check_input(x, "x", (None, None))
+        check_output(out, "out", (len(x),), np.int32)
+        require(x.shape[1] > 0, "x", "at least one column", "nothing to choose from")
         out[:] = x.argmax(axis=1)
 
 
@@ -152,7 +195,8 @@ class NumpyDecoder:
         if gain is None:
             return x
         out = np.empty_like(x)
-        self._kernels.rms_norm(x, gain, self._shape.norm_eps, out)
+        rows = (-1, x.shape[-1])
+        self._kernels.rms_norm(x.reshape(rows), gain, self._shape.norm_eps, out.reshape(rows))
         return out
 
     def _project(self, x: Floats, weight: Weight) -> Floats:
