@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from festina import _core
 from festina.control.profile_csv import Cells, ModelProfile, read_profile, write_profile
+from festina.control.profile_spec import check_same_device, table_spec
 from festina.errors import ProfileError, UnknownModelError
 from festina.profile_format import ModelInfo
 from festina.types import OperatingPoint, Phase
@@ -109,8 +110,8 @@ class ProfileTable:
         if not profiles:
             raise ProfileError("there are none", field="profiles", expected="at least one")
         for profile in profiles[1:]:
-            _check_same_device(profiles[0], profile)
-        return cls(_core.ProfileTable(_spec(profiles)), profiles)
+            check_same_device(profiles[0], profile)
+        return cls(_core.ProfileTable(table_spec(profiles)), profiles)
 
     def save(self, folder: Path) -> list[Path]:
         """Writes one file per model, with the figures as they are corrected now.
@@ -381,52 +382,3 @@ def _info(device: dict[str, object], model: dict[str, object]) -> ModelInfo:
     fields = {**device, **model}
     fields["model"] = fields.pop("name")
     return msgspec.convert(fields, ModelInfo)
-
-
-def _check_same_device(first: ModelProfile, other: ModelProfile) -> None:
-    def device(profile: ModelProfile) -> dict[str, object]:
-        names = ("device", "sms_total", "memory_bytes", "parked_w", "power_cap_w")
-        found: dict[str, object] = {name: getattr(profile.info, name) for name in names}
-        return found | {"sms": profile.sms, "clock_mhz": profile.clocks_mhz}
-
-    if first.info.model == other.info.model:
-        raise ProfileError("is given twice", field=f"model {other.info.model}")
-    expected = device(first)
-    for name, value in device(other).items():
-        if value != expected[name]:
-            raise ProfileError(
-                f"is {value}",
-                field=f"model {other.info.model}: {name}",
-                expected=f"{expected[name]} as for {first.info.model}",
-            )
-
-
-def _spec(profiles: Sequence[ModelProfile]) -> _core.TableSpec:
-    first = profiles[0]
-    spec = _core.TableSpec()
-    spec.device = first.info.device
-    spec.sms_total = first.info.sms_total
-    spec.memory_bytes = first.info.memory_bytes
-    spec.parked_w = first.info.parked_w
-    spec.power_cap_w = first.info.power_cap_w
-    spec.sms = list(first.sms)
-    spec.clocks_mhz = list(first.clocks_mhz)
-    spec.idle_w = np.mean([profile.idle_w for profile in profiles], axis=0).tolist()
-    spec.models = [_model_spec(profile) for profile in profiles]
-    grids = [grid for profile in profiles for grid in (profile.prefill, profile.decode)]
-    spec.set_cells(np.concatenate([np.ascontiguousarray(grid.cells).ravel() for grid in grids]))
-    return spec
-
-
-def _model_spec(profile: ModelProfile) -> _core.ModelSpec:
-    spec = _core.ModelSpec()
-    spec.name = profile.info.model
-    spec.weight_bytes = profile.info.weight_bytes
-    spec.kv_bytes_per_token = profile.info.kv_bytes_per_token
-    spec.context_tokens = profile.info.context_tokens
-    spec.load_ms = profile.info.load_ms
-    spec.wake_ms = profile.info.wake_ms
-    grids = (profile.prefill, profile.decode)
-    spec.work0 = [[float(knot) for knot in grid.tokens] for grid in grids]
-    spec.work1 = [[float(knot) for knot in grid.context] for grid in grids]
-    return spec

@@ -13,7 +13,7 @@ from festina.config import LinkConfig
 from festina.messages import Cluster
 from festina.runtime.client import AsyncClient
 from festina.runtime.generation import Collector, Completion, Options, TokenEvent, make_job
-from festina.runtime.protocol.client import ClientLimits, Counters
+from festina.runtime.protocol.client_effects import ClientLimits, Counters
 from festina.runtime.protocol.request import Event, Job
 
 CALL_TIMEOUT_S = 30.0

@@ -12,10 +12,10 @@ import zmq
 from festina.config import LinkConfig
 from festina.errors import ConfigError, FestinaError, SchedulerLostError
 from festina.messages import AnyMessage, Cluster
-from festina.runtime.protocol.client import (
+from festina.runtime.protocol.client import ClientLogic
+from festina.runtime.protocol.client_effects import (
     SCHEDULER,
     ClientLimits,
-    ClientLogic,
     Connect,
     Counters,
     Disconnect,

@@ -37,7 +37,7 @@ from festina.messages import (
     Submit,
     Tokens,
 )
-from festina.runtime.protocol.client import ClientLimits
+from festina.runtime.protocol.client_effects import ClientLimits
 from festina.runtime.transport import Link, wait
 from festina.types import FinishReason, Provenance, Sampling, Usage
 

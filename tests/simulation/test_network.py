@@ -25,7 +25,8 @@ from festina.messages import AnyMessage, Generate, Submit, Tokens, decode, encod
 from festina.runtime.agent_device import gpu_prior
 from festina.runtime.protocol.agent import AgentIdentity, AgentLogic
 from festina.runtime.protocol.agent_effects import LoadModel, SetClock, StartStep, UnloadModel
-from festina.runtime.protocol.client import ClientLimits, ClientLogic, Tell
+from festina.runtime.protocol.client import ClientLogic
+from festina.runtime.protocol.client_effects import ClientLimits, Tell
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.request import Ended, Job
 from festina.runtime.protocol.scheduler import SchedulerLogic

@@ -36,10 +36,10 @@ from festina.messages import (
     encode,
 )
 from festina.runtime.generation import make_job
-from festina.runtime.protocol.client import (
+from festina.runtime.protocol.client import ClientLogic
+from festina.runtime.protocol.client_effects import (
     SCHEDULER,
     ClientLimits,
-    ClientLogic,
     Connect,
     Disconnect,
     Tell,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from festina.config import LinkConfig
 from festina.errors import (
@@ -30,7 +29,6 @@ from festina.messages import (
     Cluster,
     Failed,
     Finished,
-    GetCluster,
     Ping,
     Placed,
     Pong,
@@ -38,97 +36,19 @@ from festina.messages import (
     Refused,
     Tokens,
 )
+from festina.runtime.protocol.client_effects import (
+    SCHEDULER,
+    ClientLimits,
+    Connect,
+    Counters,
+    Disconnect,
+    Effect,
+    Tell,
+    TellCluster,
+)
+from festina.runtime.protocol.client_links import AgentLink, ClusterQuestion, Heartbeats
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.request import Event, Job, Request, Stage
-
-SCHEDULER = b""
-"""The peer that is the scheduler; agents are named by their endpoint."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientLimits:
-    """Bounds of one client.
-
-    Attributes:
-        requests_max: Requests in flight.
-        answer_timeout_s: How long a scheduler or agent may leave a question unanswered.
-        resend_s: When an unanswered message is sent again.
-        probe_s: Silence about a request after which its agent is asked.
-        idle_s: How long a link to an agent is kept without requests.
-        backoff_s: First pause before a retry; doubles with each, unless told to wait longer.
-        backoff_s_max: Longest pause before a retry.
-    """
-
-    requests_max: int = 4096
-    answer_timeout_s: float = 10.0
-    resend_s: float = 1.0
-    probe_s: float = 2.0
-    idle_s: float = 30.0
-    backoff_s: float = 0.1
-    backoff_s_max: float = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Pass `event` to the caller of `request_id`."""
-
-    request_id: str
-    event: Event
-
-
-@dataclass(frozen=True, slots=True)
-class TellCluster:
-    """Pass the state of the cluster, or why there is none, to those who asked."""
-
-    answer: Cluster | FestinaError
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """Open a link to the agent at `endpoint`; `Send.peer` names it by the endpoint's bytes."""
-
-    endpoint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnect:
-    """Close that link."""
-
-    endpoint: str
-
-
-Effect = Send | Tell | TellCluster | Connect | Disconnect
-
-
-@dataclass(slots=True)
-class Counters:
-    """What went wrong on the wire and was mended or reported.
-
-    Attributes:
-        duplicates: Messages with tokens that had arrived before.
-        gaps: Requests that ended because tokens were missing.
-        strays: Messages about requests that are not in flight.
-        resent: Questions asked again.
-        malformed: Frames that could not be read.
-    """
-
-    duplicates: int = 0
-    gaps: int = 0
-    strays: int = 0
-    resent: int = 0
-    malformed: int = 0
-
-
-@dataclass(slots=True)
-class _Agent:
-    """A link to an agent; `unanswered` is when the oldest ping without an answer was sent."""
-
-    endpoint: str
-    epoch: int
-    used: float
-    pinged: float = float("-inf")
-    unanswered: float | None = None
-    request_ids: set[str] = field(default_factory=set)
 
 
 class ClientLogic:
@@ -145,15 +65,12 @@ class ClientLogic:
     def __init__(self, link: LinkConfig, limits: ClientLimits, rng: random.Random) -> None:
         self._limits = limits
         self._rng = rng
-        self._heartbeat_s = link.heartbeat_s
-        self._dead_s = link.heartbeat_s * link.missed_max
         self._tick_s = min(link.heartbeat_s, limits.resend_s) / 4
         self._tick = 0.0
-        self._nonce = 0
         self._requests: dict[str, Request] = {}
-        self._agents: dict[str, _Agent] = {}
-        self._cluster_since: float | None = None
-        self._cluster_asked = 0.0
+        self._agents: dict[str, AgentLink] = {}
+        self._heartbeats = Heartbeats(link)
+        self._question = ClusterQuestion(limits)
         self.counters = Counters()
 
     @property
@@ -193,10 +110,7 @@ class ClientLogic:
 
     def ask_cluster(self, now: float) -> list[Effect]:
         """Ask the scheduler for the state of the cluster."""
-        if self._cluster_since is None:
-            self._cluster_since = now
-        self._cluster_asked = now
-        return [Send("scheduler", SCHEDULER, GetCluster())]
+        return self._question.ask(now)
 
     def close(self, now: float) -> list[Effect]:
         """Cancel everything."""
@@ -227,7 +141,7 @@ class ClientLogic:
 
     def next_timer(self, now: float) -> float | None:
         """When to call `on_timer`; None while nothing is waited for."""
-        if self._requests or self._agents or self._cluster_since is not None:
+        if self._requests or self._agents or self._question.open:
             return max(now, self._tick)
         return None
 
@@ -236,7 +150,7 @@ class ClientLogic:
         if now < self._tick:
             return []
         self._tick = now + self._tick_s
-        effects = self._watch_cluster(now)
+        effects = self._question.watch(now)
         for agent in list(self._agents.values()):
             effects += self._watch_agent(agent, now)
         for request in list(self._requests.values()):
@@ -253,7 +167,7 @@ class ClientLogic:
                     return self._place(request, message, now)
                 return self._refuse(request, from_info(message.error), now)
             case Cluster():
-                self._cluster_since = None
+                self._question.answered()
                 return [TellCluster(message)]
             case Ping(nonce):
                 return [Send("scheduler", SCHEDULER, Pong(nonce, 0))]
@@ -261,11 +175,11 @@ class ClientLogic:
                 return self._unreadable(Stage.SUBMITTED, self._requests, from_info(error), now)
         return self._stray()
 
-    def _on_agent(self, agent: _Agent, message: AnyMessage, now: float) -> list[Effect]:
+    def _on_agent(self, agent: AgentLink, message: AnyMessage, now: float) -> list[Effect]:
         match message:
             case Tokens(request_id) | Accepted(request_id):
                 if request_id not in agent.request_ids:
-                    return [*self._stray(), _to(agent, Cancel(request_id))]
+                    return [*self._stray(), agent.send(Cancel(request_id))]
                 request = self._requests[request_id]
                 self._hear(request, now)
                 if isinstance(message, Tokens):
@@ -278,7 +192,7 @@ class ClientLogic:
             case Failed("", error):
                 return self._unreadable(Stage.SENT, agent.request_ids, from_info(error), now)
             case Ping(nonce):
-                return [_to(agent, Pong(nonce, 0))]
+                return [agent.send(Pong(nonce, 0))]
             case Pong(_, epoch):
                 return self._restarted(agent, epoch, now) if epoch > agent.epoch else []
         return self._stray()
@@ -300,7 +214,7 @@ class ClientLogic:
         effects: list[Effect] = []
         agent = self._agents.get(placed.endpoint)
         if agent is None:
-            agent = self._agents[placed.endpoint] = _Agent(placed.endpoint, placed.epoch, now)
+            agent = self._agents[placed.endpoint] = AgentLink(placed.endpoint, placed.epoch, now)
             effects.append(Connect(placed.endpoint))
         elif placed.epoch > agent.epoch:
             effects += self._restarted(agent, placed.epoch, now)
@@ -308,7 +222,7 @@ class ClientLogic:
         request.placed = placed
         request.stage = Stage.SENT
         request.since = request.asked = request.heard = now
-        effects.append(_to(agent, request.generate(placed, now)))
+        effects.append(agent.send(request.generate(placed, now)))
         return effects
 
     def _hear(self, request: Request, now: float) -> None:
@@ -351,7 +265,7 @@ class ClientLogic:
         """End a request that its agent may still run."""
         agent = self._agent_of(request)
         effects = self._end(request, error, now)
-        return effects if agent is None else [_to(agent, Cancel(request.request_id)), *effects]
+        return effects if agent is None else [agent.send(Cancel(request.request_id)), *effects]
 
     def _end(self, request: Request, event: Event, now: float) -> list[Effect]:
         self._detach(request, now)
@@ -365,7 +279,7 @@ class ClientLogic:
             agent.used = now
         request.placed = None
 
-    def _agent_of(self, request: Request) -> _Agent | None:
+    def _agent_of(self, request: Request) -> AgentLink | None:
         return None if request.placed is None else self._agents.get(request.placed.endpoint)
 
     # Trouble
@@ -386,11 +300,11 @@ class ClientLogic:
             for effect in self._end(request, error, now)
         ]
 
-    def _restarted(self, agent: _Agent, epoch: int, now: float) -> list[Effect]:
+    def _restarted(self, agent: AgentLink, epoch: int, now: float) -> list[Effect]:
         agent.epoch = epoch
         return self._lose(agent, "was started anew", now)
 
-    def _lose(self, agent: _Agent, what: str, now: float) -> list[Effect]:
+    def _lose(self, agent: AgentLink, what: str, now: float) -> list[Effect]:
         lost = [self._requests[name] for name in sorted(agent.request_ids)]
         return [
             effect
@@ -400,24 +314,18 @@ class ClientLogic:
             )
         ]
 
-    def _watch_agent(self, agent: _Agent, now: float) -> list[Effect]:
+    def _watch_agent(self, agent: AgentLink, now: float) -> list[Effect]:
         if not agent.request_ids:
             agent.unanswered = None
             if now - agent.used < self._limits.idle_s:
                 return []
             del self._agents[agent.endpoint]
             return [Disconnect(agent.endpoint)]
-        if agent.unanswered is not None and now - agent.unanswered >= self._dead_s:
+        if self._heartbeats.is_dead(agent, now):
             effects = self._lose(agent, "does not answer", now)
             del self._agents[agent.endpoint]
             return [*effects, Disconnect(agent.endpoint)]
-        if now - agent.pinged < self._heartbeat_s:
-            return []
-        agent.pinged = now
-        if agent.unanswered is None:
-            agent.unanswered = now
-        self._nonce += 1
-        return [_to(agent, Ping(self._nonce))]
+        return self._heartbeats.beat(agent, now)
 
     def _watch_request(self, request: Request, now: float) -> list[Effect]:
         if request.stage is Stage.PAUSED:
@@ -439,24 +347,10 @@ class ClientLogic:
         if request.placed is None or agent is None:
             return Send("scheduler", SCHEDULER, request.job.submit)
         if request.stage is Stage.SENT:
-            return _to(agent, request.generate(request.placed, now))
-        return _to(agent, Probe(request.request_id))
+            return agent.send(request.generate(request.placed, now))
+        return agent.send(Probe(request.request_id))
 
     def _give_up(self, request: Request, now: float) -> list[Effect]:
         if request.stage is Stage.SUBMITTED:
             return self._end(request, SchedulerLostError("the scheduler does not answer"), now)
         return self._abandon(request, AgentLostError("its agent does not answer for it"), now)
-
-    def _watch_cluster(self, now: float) -> list[Effect]:
-        if self._cluster_since is None:
-            return []
-        if now - self._cluster_since >= self._limits.answer_timeout_s:
-            self._cluster_since = None
-            return [TellCluster(SchedulerLostError("the scheduler does not answer"))]
-        if now - self._cluster_asked < self._limits.resend_s:
-            return []
-        return self.ask_cluster(now)
-
-
-def _to(agent: _Agent, message: AnyMessage) -> Send:
-    return Send("agents", agent.endpoint.encode(), message)
