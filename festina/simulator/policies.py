@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-POLICIES: tuple[str, ...] = ("festina",)
+POLICIES: tuple[str, ...] = ("festina", "serverlessllm")
 """In the order of reports."""
 
 SWITCHES: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -33,6 +33,8 @@ struct Hint {
   double requests_per_s = 0;
   double input_tokens = 0;
   double output_tokens = 0;
+  double ttft_ms = kNever;  // tightest objectives
+  double tbt_ms = kNever;
 };
 
 // Owned and used by one thread. The tables must outlive it.
@@ -107,6 +109,11 @@ class Cluster {
   double memory_free_bytes(const Gpu& g) const noexcept {
     return device_.memory_bytes - g.weight_bytes - std::max(g.reserved_bytes, g.kv_bytes);
   }
+  // Tokens that a prefill of the request still has to process: no prefix that is cached.
+  int tokens_to_prefill(int r) const noexcept {
+    const Request& q = request(r);
+    return std::max(1, q.prompt_tokens() - cache_of(q));
+  }
   bool admitted(int r) const noexcept { return reserved_[static_cast<std::size_t>(r)] > 0; }
   // There is KV cache for all that the request is expected to need, or nobody else is in the way.
   bool has_room(const Gpu& g, int r) const noexcept {
@@ -169,12 +176,15 @@ class Cluster {
     touch(g);
   }
 
-  // Takes a waiting request off its GPU again.
+  // Takes a waiting request off its GPU again; what was prefilled of it is lost. No step may run
+  // it.
   void withdraw(int r) {
     Request& q = own(r);
     Gpu& g = gpu(q.gpu);
     auto& waiting = g.lane(q.model)->waiting;
     waiting.erase(std::find(waiting.begin(), waiting.end(), r));
+    g.kv_bytes -= kv_bytes(q.model, q.done_tokens);
+    q.done_tokens = 0;
     release(g, r);
     q.stage = Stage::queued;
     q.gpu = kNone;
@@ -263,7 +273,8 @@ class Cluster {
     events_.push(std::max(at_ms, now_ms_), EventKind::timer, g.index, 0, ++g.timer_version);
   }
 
-  // Starts a step on `rung` SMs. The lane must be ready and not busy.
+  // Starts a step on `rung` SMs. The lane must be ready and not busy; one that decodes may start
+  // prompts beside it, and the other way round.
   void start(Gpu& g, Lane& l, int decodes, std::vector<Chunk> chunks, int rung) {
     settle(g);
     for (const Chunk& c : chunks) admit(g, l, c.request);
@@ -280,6 +291,8 @@ class Cluster {
     for (Step& other : g.steps) other.undisturbed = false;
     reprice(g, s);
     l.busy = true;
+    l.prefilling = l.prefilling || !s.chunks.empty();
+    l.decoding = l.decoding || decodes > 0;
     l.last_step_ms = l.last_used_ms = now_ms_;
     ++g.timer_version;  // the end of the step comes first
     g.steps.push_back(std::move(s));
@@ -373,6 +386,8 @@ class Cluster {
       count[m] += 1;
       hints[m].input_tokens += q.input_tokens - q.cached_tokens;
       hints[m].output_tokens += q.output_tokens;
+      hints[m].ttft_ms = std::min(hints[m].ttft_ms, static_cast<double>(q.ttft_ms));
+      hints[m].tbt_ms = std::min(hints[m].tbt_ms, static_cast<double>(q.tbt_ms));
     }
     for (std::size_t m = 0; m < models; ++m) {
       hints[m].requests_per_s = count[m] / duration_ms * 1000.0;

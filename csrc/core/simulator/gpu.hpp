@@ -17,6 +17,8 @@ struct Lane {
   int model = 0;
   Weights weights = Weights::absent;
   bool busy = false;          // a step of it runs
+  bool prefilling = false;    // one with prompts
+  bool decoding = false;      // one with decodes; beside one with prompts only
   std::deque<int> waiting;    // requests with prefill to do, in order of arrival
   std::vector<int> running;   // requests that decode
   double context_tokens = 0;  // of `running`, in the KV cache

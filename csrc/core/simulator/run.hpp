@@ -152,7 +152,9 @@ inline void Cluster::end_steps(Policy& policy, Gpu& g) {
 
 inline void Cluster::end_step(Policy& policy, Gpu& g, Step& s) {
   Lane& l = *s.lane;
-  l.busy = false;
+  if (!s.chunks.empty()) l.prefilling = false;
+  if (s.decodes > 0) l.decoding = false;
+  l.busy = l.prefilling || l.decoding;
   record({g.index, l.model, s.chunks.empty() ? "decode" : "prefill", s.start_ms, now_ms_,
           table().clock_mhz(s.clock_at_start), table().sms(s.rung), s.decodes, s.tokens()});
   const double shares = s.tokens() + s.decodes;
@@ -198,8 +200,10 @@ inline void Cluster::end_step(Policy& policy, Gpu& g, Step& s) {
   make_room(g, l);
 }
 
-// Outputs grew beyond what was expected: the newest request gives up its cache.
+// Outputs grew beyond what was expected: the newest request gives up its cache, unless a step needs
+// it, whose end comes back here.
 inline void Cluster::make_room(Gpu& g, Lane& l) {
+  if (l.decoding) return;
   while (device_.memory_bytes < g.weight_bytes + g.kv_bytes && l.running.size() > 1) {
     evict(l.running.back());
   }

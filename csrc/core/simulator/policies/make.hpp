@@ -4,12 +4,13 @@
 #include <string>
 
 #include "core/simulator/policies/festina.hpp"
+#include "core/simulator/policies/serverlessllm.hpp"
 #include "core/simulator/policy.hpp"
 #include "core/simulator/settings.hpp"
 
 namespace festina::simulator {
 
-inline constexpr const char* kPolicies = "festina";
+inline constexpr const char* kPolicies = "festina, serverlessllm";
 
 // The policy of that name. Throws BadSetup.
 inline std::unique_ptr<Policy> make_policy(const std::string& name, int gpus,
@@ -19,6 +20,11 @@ inline std::unique_ptr<Policy> make_policy(const std::string& name, int gpus,
     const FestinaOptions o(settings);
     settings.done("a setting of festina");
     return std::make_unique<Festina>(o, gpus);
+  }
+  if (name == "serverlessllm") {
+    const ServerlessLlmOptions o(settings);
+    settings.done("a setting of serverlessllm");
+    return std::make_unique<ServerlessLlm>(o, gpus);
   }
   throw BadSetup("policy", kPolicies);
 }
