@@ -32,7 +32,8 @@ struct ServerlessLlmOptions {
   double target = 32;           // requests of an instance before the autoscaler wants another
   double keep_alive_s = 120;    // of a GPU without work
   double patience_ms = 60'000;  // others' wait after which an instance takes no new requests
-  double kv_reserve = 0.05;     // share of memory that stays free of weights at the start
+  double kv_headroom =
+      0.2;  // of declared loads' KV caches, kept free at the start: few run at once
 
   explicit ServerlessLlmOptions(Settings& from) {
     from.take("chunk_tokens", batch.tokens);
@@ -40,7 +41,7 @@ struct ServerlessLlmOptions {
     from.take("target", target);
     from.take("keep_alive_s", keep_alive_s);
     from.take("patience_ms", patience_ms);
-    from.take("kv_reserve", kv_reserve);
+    from.take("kv_headroom", kv_headroom);
   }
 };
 
@@ -52,7 +53,7 @@ class ServerlessLlm : public Policy {
   void start(Cluster& c) override {
     queues_.resize(static_cast<std::size_t>(c.models()));
     constexpr double kPaceMs = 100;  // by which declared loads are compared
-    preload_spread(c, options_.kv_reserve, kPaceMs);
+    preload_spread(c, options_.kv_headroom, kPaceMs);
   }
 
   void arrived(Cluster& c, int r) override {
