@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-POLICIES: tuple[str, ...] = ("festina", "serverlessllm")
+POLICIES: tuple[str, ...] = (
+    "festina",
+    "festina-paper",
+    "serverlessllm",
+)
 """In the order of reports."""
 
 SWITCHES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"festina": ("pace", "mix", "clocks", "hysteresis", "online_correction")}
+    {
+        "festina": ("pace", "mix", "clocks", "hysteresis", "online_correction"),
+        "festina-paper": ("operating_point", "local_priority"),
+    }
 )
 """Policy → improvements that an ablation can switch off. Of `festina` each is switched off alone;
 of others they are a ladder, switched on one after the other."""

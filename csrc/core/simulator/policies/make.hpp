@@ -4,13 +4,14 @@
 #include <string>
 
 #include "core/simulator/policies/festina.hpp"
+#include "core/simulator/policies/festina_paper.hpp"
 #include "core/simulator/policies/serverlessllm.hpp"
 #include "core/simulator/policy.hpp"
 #include "core/simulator/settings.hpp"
 
 namespace festina::simulator {
 
-inline constexpr const char* kPolicies = "festina, serverlessllm";
+inline constexpr const char* kPolicies = "festina, festina-paper, serverlessllm";
 
 // The policy of that name. Throws BadSetup.
 inline std::unique_ptr<Policy> make_policy(const std::string& name, int gpus,
@@ -20,6 +21,11 @@ inline std::unique_ptr<Policy> make_policy(const std::string& name, int gpus,
     const FestinaOptions o(settings);
     settings.done("a setting of festina");
     return std::make_unique<Festina>(o, gpus);
+  }
+  if (name == "festina-paper") {
+    const FestinaPaperOptions o(settings);
+    settings.done("a setting of festina-paper");
+    return std::make_unique<FestinaPaper>(o);
   }
   if (name == "serverlessllm") {
     const ServerlessLlmOptions o(settings);

@@ -1,0 +1,133 @@
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/simulator/cluster.hpp"
+#include "core/simulator/policies/paper_local.hpp"
+#include "core/simulator/policies/residency.hpp"
+#include "core/simulator/policies/summaries.hpp"
+#include "core/simulator/settings.hpp"
+
+// Festina as published (arXiv 2606.30391), on the simulated cluster:
+//   global placement  section 3.3       placement::ClusterView, policy `paper`
+//   local scheduling  section 3.4       paper_local.hpp with operating_point::Solver, policy
+//   `paper`
+// Left out: its predictor of output lengths (2 % of errors above 5 %); like all policies here it
+// goes by the mean of what finished, padded by the paper's 5 %. It decides about memory only.
+namespace festina::simulator {
+
+struct FestinaPaperOptions {
+  PaperLocalOptions local;
+  double kv_reserve = 0.1;   // share of memory that stays free of weights at the start
+  double pace_tbt_ms = 100;  // loads are spread at the start for this gap between tokens
+  double summary_ms = 20;    // agents report at most this often
+
+  explicit FestinaPaperOptions(Settings& from) {
+    from.take("operating_point", local.operating_point);
+    from.take("local_priority", local.tasks.by_score);
+    from.take("margin", local.tasks.margin);
+    from.take("epoch_ms", local.tasks.epoch_ms);
+    double chunk_tokens = local.tasks.chunk_tokens;
+    from.take("chunk_tokens", chunk_tokens);
+    local.tasks.chunk_tokens = static_cast<int>(chunk_tokens);
+    from.take("kv_reserve", kv_reserve);
+  }
+};
+
+class FestinaPaper : public Policy {
+ public:
+  explicit FestinaPaper(const FestinaPaperOptions& options) : options_(options) {}
+
+  void start(Cluster& c) override {
+    placement::Options o;
+    o.policy = placement::Policy::paper;
+    o.margin = static_cast<float>(options_.local.tasks.margin);
+    summaries_.emplace(c, o, options_.summary_ms);
+    local_ = std::make_unique<PaperLocal>(c, options_.local);
+    preload_spread(c, options_.kv_reserve, options_.pace_tbt_ms);
+  }
+
+  void arrived(Cluster& c, int r) override {
+    const int output = expected_output(c, r);
+    const placement::Placement p = place(c, r, output);
+    Gpu& g = c.gpu(p.slot);
+    summaries_->reserve(c, p.slot, r, output);
+    if (p.action == placement::Action::wake) c.wake(g);
+    raise_clock(c, g, p.clock_mhz);
+    c.enqueue(g, r);
+  }
+
+  void dispatch(Cluster& c, Gpu& g) override {
+    load_wanted(c, g);
+    local_->dispatch(c, g);
+  }
+
+ private:
+  static constexpr double kPadding = 1.05;  // section 3.2.2
+
+  static int expected_output(const Cluster& c, int r) {
+    return static_cast<int>(std::ceil(kPadding * c.expected_output(c.request(r).model)));
+  }
+
+  placement::Placement place(Cluster& c, int r, int output) {
+    try {
+      return summaries_->place(c, r, output, {});
+    } catch (const placement::Refusal&) {
+      placement::Placement p;  // the paper refuses nobody: where it is held, or could be
+      p.slot = holder(c, c.request(r).model);
+      if (p.slot == kNone) p.slot = cheapest_to_load(c, need_bytes(c, r));
+      if (p.slot == kNone) p.slot = least_busy(c);
+      if (c.gpu(p.slot).power == Power::parked) p.action = placement::Action::wake;
+      return p;
+    }
+  }
+  static double need_bytes(const Cluster& c, int r) {
+    return c.weight_bytes(c.request(r).model) + c.expected_kv_bytes(r);
+  }
+  static int least_busy(Cluster& c) {
+    int least = 0;
+    for (int i = 1; i < c.gpus(); ++i) {
+      if (c.gpu(i).requests < c.gpu(least).requests) least = i;
+    }
+    return least;
+  }
+
+  // Weights that requests on this GPU wait for, in place of idle ones; where these are not enough
+  // the requests go where they are.
+  static void load_wanted(Cluster& c, Gpu& g) {
+    if (!g.awake()) return;
+    for (std::size_t i = 0; i < g.lanes.size(); ++i) {
+      const Lane& l = *g.lanes[i];
+      if (l.weights != Weights::absent || l.waiting.empty()) continue;
+      const double need = need_bytes(c, l.waiting.front());
+      if (free_memory(c, g, need)) {
+        c.load(g, l.model);
+      } else {
+        const int other = cheapest_to_load(c, need);
+        if (other == kNone) continue;
+        const std::vector<int> moving(l.waiting.begin(), l.waiting.end());
+        for (const int r : moving) {
+          c.withdraw(r);
+          c.enqueue(c.gpu(other), r);
+        }
+      }
+      i = static_cast<std::size_t>(-1);  // unloading reorders lanes
+    }
+  }
+
+  // Placement counted on this clock.
+  void raise_clock(Cluster& c, Gpu& g, int clock_mhz) const {
+    if (!options_.local.operating_point || g.switching()) return;
+    const int clock = c.table().clock_within(clock_mhz);
+    if (clock > g.clock) c.set_clock(g, clock);
+  }
+
+  FestinaPaperOptions options_;
+  std::optional<Summaries> summaries_;
+  std::unique_ptr<PaperLocal> local_;
+};
+
+}  // namespace festina::simulator

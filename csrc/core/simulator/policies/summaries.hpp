@@ -1,0 +1,175 @@
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/placement/cluster_view.hpp"
+#include "core/simulator/cluster.hpp"
+#include "core/simulator/policies/residency.hpp"
+
+// The scheduler's picture of the simulated cluster: what the agents of its GPUs report of them, no
+// fresher than agents report it, and what was placed since (DESIGN 4.1).
+namespace festina::simulator {
+
+// The time at which another prompt could start, and the SMs that are free then.
+struct Opening {
+  double in_ms;
+  int sms;
+};
+inline Opening next_opening(const Cluster& c, const Gpu& g) {
+  Opening opening{g.awake() ? 0 : c.device().wake_ms, c.table().sms(c.full_rung())};
+  double first_ms = kNever;
+  int first_sms = 0;
+  for (const Step& s : g.steps) {
+    opening.sms -= c.table().sms(s.rung);
+    const double left_ms = std::max(0.0, s.start_ms + s.predicted_ms - c.now_ms());
+    if (left_ms >= first_ms) continue;
+    first_ms = left_ms;
+    first_sms = c.table().sms(s.rung);
+  }
+  if (opening.sms >= c.table().sms(0)) return opening;
+  return {first_ms, opening.sms + first_sms};
+}
+
+// Tokens that a waiting request has to prefill.
+inline int uncached_tokens(const Request& q) {
+  const int cached = std::max(q.done_tokens, q.generated == 0 ? q.cached_tokens : 0);
+  return std::max(1, q.prompt_tokens() - cached);
+}
+
+// Time for the prompts that wait on the GPU, on all of its SMs.
+inline double queue_ms(const Cluster& c, const Gpu& g) {
+  constexpr int kChunk = 2048;
+  double sum_ms = 0;
+  for (const auto& l : g.lanes) {
+    double tokens = 0;
+    for (const int r : l->waiting) tokens += uncached_tokens(c.request(r));
+    if (tokens < 1) continue;
+    StepWork w;
+    w.tokens = static_cast<int>(std::min<double>(tokens, kChunk));
+    const double unit_ms = c.belief().step(l->model, w, c.full_rung(), g.clock).latency_ms;
+    sum_ms += unit_ms * tokens / w.tokens;
+  }
+  return sum_ms;
+}
+
+inline placement::Resident resident_of(const Cluster& c, const Lane& l) {
+  double waiting_tokens = 0;
+  for (const int r : l.waiting) waiting_tokens += uncached_tokens(c.request(r));
+  return {l.model,
+          l.weights == Weights::ready ? placement::Residency::ready : placement::Residency::loading,
+          static_cast<int>(l.running.size()) + l.incoming,
+          static_cast<int>(l.waiting.size()),
+          l.context_tokens,
+          waiting_tokens,
+          static_cast<float>(l.tbt_ms)};
+}
+
+// Of weights that nobody uses now.
+inline double evictable_bytes(const Cluster& c, const Gpu& g) {
+  double bytes = 0;
+  for (const auto& l : g.lanes) {
+    if (evictable(*l)) bytes += c.weight_bytes(l->model);
+  }
+  return bytes;
+}
+
+// What the GPU's agent would report. Caches of all models share the memory that weights leave, so
+// that tokens are counted at the size of the largest; idle weights can make room for a guest.
+inline placement::Summary summary_of(const Cluster& c, const Gpu& g) {
+  placement::Summary s;
+  s.clock_mhz = c.table().clock_mhz(g.clock);
+  s.clock_target_mhz = c.table().clock_mhz(g.clock_target);
+  s.parked = g.power == Power::parked;
+  const Opening opening = next_opening(c, g);
+  s.sms_free = opening.sms;
+  s.free_in_ms = s.parked ? 0.0F : static_cast<float>(opening.in_ms + queue_ms(c, g));
+  double token_bytes = 1;
+  for (const auto& l : g.lanes) {
+    if (l->weights == Weights::absent && l->empty()) continue;
+    token_bytes = std::max(token_bytes, c.kv_bytes(l->model, 1));
+    s.residents.push_back(resident_of(c, *l));
+  }
+  const double free = std::max(0.0, c.memory_free_bytes(g));
+  s.kv_tokens_total = std::max(0.0, c.device().memory_bytes - g.weight_bytes) / token_bytes;
+  s.kv_tokens_free = free / token_bytes;
+  s.memory_free_bytes = free + evictable_bytes(c, g);
+  return s;
+}
+
+class Summaries {
+ public:
+  Summaries(Cluster& c, const placement::Options& options, double every_ms)
+      : view_({{kKind, c.table()}}, options),
+        every_ms_(every_ms),
+        told_ms_(static_cast<std::size_t>(c.gpus()), -kNever),
+        tickets_(static_cast<std::size_t>(c.gpus())) {
+    for (int m = 0; m < c.models(); ++m) add_model(c, m);
+    std::vector<int> models(static_cast<std::size_t>(c.models()));
+    std::iota(models.begin(), models.end(), 0);
+    const auto mhz = c.table().clocks_mhz();
+    const std::vector<int> clocks(mhz.begin(), mhz.end());
+    for (int i = 0; i < c.gpus(); ++i) {
+      view_.add_gpu(std::to_string(i), kKind, c.table().sms(c.full_rung()), clocks,
+                    c.device().memory_bytes, models);
+    }
+  }
+
+  // Where the request should run, by what the scheduler knows; it expects `output_tokens` of it.
+  // Throws placement::Refusal.
+  placement::Placement place(Cluster& c, int r, int output_tokens, std::span<const int> exclude) {
+    view_.expire(c.now_ms());
+    for (int i = 0; i < c.gpus(); ++i) refresh(c, i);
+    const Request& q = c.request(r);
+    return view_.place({q.model, uncached_tokens(q), output_tokens, {q.ttft_ms, q.tbt_ms}},
+                       exclude);
+  }
+
+  // The request went to this GPU; it counts there until the GPU's next summary.
+  void reserve(const Cluster& c, int slot, int r, int output_tokens) {
+    const Request& q = c.request(r);
+    const auto ticket = static_cast<std::uint64_t>(r);
+    view_.reserve(slot, ticket, q.model, uncached_tokens(q), output_tokens, c.now_ms());
+    tickets_[static_cast<std::size_t>(slot)].push_back(ticket);
+  }
+
+ private:
+  static constexpr const char* kKind = "simulated";
+
+  // Declared of a deployment: its tightest objectives and its longest sequence.
+  void add_model(const Cluster& c, int model) {
+    placement::Slo slo{1e6F, 1e6F};
+    int input = 1, output = kOutputLeast;
+    for (const Request& q : c.requests()) {
+      if (q.model != model) continue;
+      slo.ttft_ms = std::min(slo.ttft_ms, q.ttft_ms);
+      slo.tbt_ms = std::min(slo.tbt_ms, q.tbt_ms);
+      input = std::max(input, q.input_tokens);
+      output = std::max(output, q.output_tokens);
+    }
+    view_.add_model(c.deployments()[static_cast<std::size_t>(model)].name,
+                    c.model(model).name.data(), slo, input + 2 * output);
+  }
+
+  void refresh(Cluster& c, int slot) {
+    const auto at = static_cast<std::size_t>(slot);
+    if (c.now_ms() - told_ms_[at] < every_ms_) return;
+    told_ms_[at] = c.now_ms();
+    placement::Summary summary = summary_of(c, c.gpu(slot));
+    summary.tickets = std::exchange(tickets_[at], {});
+    view_.update(slot, std::move(summary));
+  }
+
+  static constexpr int kOutputLeast = 512;
+  placement::ClusterView view_;
+  double every_ms_;
+  std::vector<double> told_ms_;
+  std::vector<std::vector<std::uint64_t>> tickets_;
+};
+
+}  // namespace festina::simulator
