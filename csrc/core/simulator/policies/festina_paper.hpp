@@ -21,7 +21,7 @@ namespace festina::simulator {
 
 struct FestinaPaperOptions {
   PaperLocalOptions local;
-  double kv_reserve = 0.1;   // share of memory that stays free of weights at the start
+  double kv_headroom = 2;    // KV cache planned for at the start, over the mean declared load
   double pace_tbt_ms = 100;  // loads are spread at the start for this gap between tokens
   double summary_ms = 20;    // agents report at most this often
 
@@ -33,7 +33,7 @@ struct FestinaPaperOptions {
     double chunk_tokens = local.tasks.chunk_tokens;
     from.take("chunk_tokens", chunk_tokens);
     local.tasks.chunk_tokens = static_cast<int>(chunk_tokens);
-    from.take("kv_reserve", kv_reserve);
+    from.take("kv_headroom", kv_headroom);
   }
 };
 
@@ -47,7 +47,7 @@ class FestinaPaper : public Policy {
     o.margin = static_cast<float>(options_.local.tasks.margin);
     summaries_.emplace(c, o, options_.summary_ms);
     local_ = std::make_unique<PaperLocal>(c, options_.local);
-    preload_spread(c, options_.kv_reserve, options_.pace_tbt_ms);
+    preload_spread(c, options_.kv_headroom, options_.pace_tbt_ms);
   }
 
   void arrived(Cluster& c, int r) override {
@@ -62,6 +62,7 @@ class FestinaPaper : public Policy {
 
   void dispatch(Cluster& c, Gpu& g) override {
     load_wanted(c, g);
+    make_way(c, g);
     local_->dispatch(c, g);
   }
 
@@ -115,6 +116,15 @@ class FestinaPaper : public Policy {
         }
       }
       i = static_cast<std::size_t>(-1);  // unloading reorders lanes
+    }
+  }
+
+  // Prompts that lack room for their KV cache are worth more than weights that nobody uses.
+  static void make_way(Cluster& c, Gpu& g) {
+    for (const auto& l : g.lanes) {
+      if (l->waiting.empty() || c.has_room(g, l->waiting.front())) continue;
+      free_memory(c, g, c.expected_kv_bytes(l->waiting.front()));
+      return;  // unloading reorders lanes
     }
   }
 

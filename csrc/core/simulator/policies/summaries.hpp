@@ -80,7 +80,7 @@ inline double evictable_bytes(const Cluster& c, const Gpu& g) {
 }
 
 // What the GPU's agent would report. Caches of all models share the memory that weights leave, so
-// that tokens are counted at the size of the largest; idle weights can make room for a guest.
+// that tokens are counted at the size of the largest; idle weights make way for both.
 inline placement::Summary summary_of(const Cluster& c, const Gpu& g) {
   placement::Summary s;
   s.clock_mhz = c.table().clock_mhz(g.clock);
@@ -95,10 +95,10 @@ inline placement::Summary summary_of(const Cluster& c, const Gpu& g) {
     token_bytes = std::max(token_bytes, c.kv_bytes(l->model, 1));
     s.residents.push_back(resident_of(c, *l));
   }
-  const double free = std::max(0.0, c.memory_free_bytes(g));
+  const double free = std::max(0.0, c.memory_free_bytes(g)) + evictable_bytes(c, g);
   s.kv_tokens_total = std::max(0.0, c.device().memory_bytes - g.weight_bytes) / token_bytes;
   s.kv_tokens_free = free / token_bytes;
-  s.memory_free_bytes = free + evictable_bytes(c, g);
+  s.memory_free_bytes = free;
   return s;
 }
 
