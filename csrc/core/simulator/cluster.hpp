@@ -415,9 +415,14 @@ class Cluster {
   }
   void release(Gpu& g, int r) {
     double& held = reserved_[static_cast<std::size_t>(r)];
-    g.reserved_bytes -= held;
-    g.lane(request(r).model)->reserved_bytes -= held;
+    unreserve(g.reserved_bytes, held);
+    unreserve(g.lane(request(r).model)->reserved_bytes, held);
     held = 0;
+  }
+  // What rounding leaves is no reservation.
+  static void unreserve(double& reserved_bytes, double bytes) {
+    reserved_bytes -= bytes;
+    if (reserved_bytes < 1) reserved_bytes = 0;
   }
 
   void depart(Gpu& g, int r) {
