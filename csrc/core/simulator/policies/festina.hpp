@@ -1,5 +1,7 @@
 #pragma once
+#include <cmath>
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +11,7 @@
 #include "core/simulator/policies/festina_clock.hpp"
 #include "core/simulator/policies/festina_local.hpp"
 #include "core/simulator/policies/residency.hpp"
+#include "core/simulator/policies/summaries.hpp"
 #include "core/simulator/settings.hpp"
 
 namespace festina::simulator {
@@ -18,7 +21,10 @@ struct FestinaOptions {
   ClockOptions clock;
   double kv_headroom = 2;    // KV cache planned for, over the mean of the declared load
   double pace_tbt_ms = 100;  // batches are planned for this gap between tokens
-  double summary_ms = 20;    // agents report at most this often
+  bool place = true;
+  bool sticky = true;
+  placement::Options placement;
+  double summary_ms = 20;  // agents report at most this often
 
   explicit FestinaOptions(Settings& from) {
     from.take("pace", local.pace);
@@ -33,6 +39,8 @@ struct FestinaOptions {
     from.take("hysteresis", clock.hysteresis);
     from.take("utilisation", clock.utilisation);
     from.take("dwell_ms", clock.dwell_ms);
+    from.take("place", place);
+    from.take("sticky", sticky);
     from.take("kv_headroom", kv_headroom);
   }
 };
@@ -43,12 +51,13 @@ class Festina : public Policy {
   Festina(const FestinaOptions& options, int gpus)
       : options_(options), local_(options.local), clock_(options.clock, gpus) {}
 
-  void start(Cluster& c) override { preload_spread(c, options_.kv_headroom, options_.pace_tbt_ms); }
+  void start(Cluster& c) override {
+    view_ = std::make_unique<Summaries>(c, options_.placement, options_.summary_ms);
+    preload_spread(c, options_.kv_headroom, options_.pace_tbt_ms);
+  }
 
   void arrived(Cluster& c, int r) override {
-    const int model = c.request(r).model;
-    int slot = holder(c, model);
-    if (slot == kNone) slot = guest(c, r);
+    const int slot = options_.place ? place(c, r) : home(c, r);
     Gpu& g = c.gpu(slot);
     clock_.arrived(c, g, r);
     c.enqueue(g, r);
@@ -62,6 +71,42 @@ class Festina : public Policy {
   }
 
  private:
+  int home(Cluster& c, int r) const {
+    const int slot = holder(c, c.request(r).model);
+    return slot == kNone ? guest(c, r) : slot;
+  }
+
+  // The GPU where the request joins the largest batch of its model, among those that can serve it.
+  int batch_mate(Cluster& c, int r) {
+    const int model = c.request(r).model;
+    int best = kNone;
+    std::size_t most = 0;
+    for (int i = 0; i < c.gpus(); ++i) {
+      const Gpu& g = c.gpu(i);
+      const Lane* l = g.lane(model);
+      if (l == nullptr || l->weights == Weights::absent) continue;
+      const std::size_t batch = l->running.size() + l->waiting.size() + 1;
+      if (batch <= most) continue;
+      if (eviction_cost_ms(c, g, c.expected_kv_bytes(r)) == kNever) continue;
+      if (!clock_.could_serve(c, g, r)) continue;
+      most = batch;
+      best = i;
+    }
+    return best;
+  }
+
+  int place(Cluster& c, int r) {
+    if (const int near = options_.sticky ? batch_mate(c, r) : kNone; near != kNone) return near;
+    const int output = static_cast<int>(std::lround(c.expected_output(c.request(r).model)));
+    try {
+      const placement::Placement p = view_->place(c, r, std::max(1, output), {});
+      view_->reserve(c, p.slot, r, std::max(1, output));
+      return p.slot;
+    } catch (const placement::Refusal&) {
+      return home(c, r);  // it waits rather than being refused
+    }
+  }
+
   // Where a model that no GPU holds is loaded; with its requests that wait for that already, if
   // any.
   static int guest(Cluster& c, int r) {
@@ -113,6 +158,7 @@ class Festina : public Policy {
   }
 
   FestinaOptions options_;
+  std::unique_ptr<Summaries> view_;
   FestinaLocal local_;
   FestinaClock clock_;
 };

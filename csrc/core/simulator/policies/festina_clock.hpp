@@ -43,6 +43,25 @@ class FestinaClock {
     s.checked_ms = -kNever;
   }
 
+  // The request would have its first token in time here, if the clock went up as far as it can, and
+  // tokens would stay in time.
+  bool could_serve(Cluster& c, const Gpu& g, int r) {
+    const Demand d = demand(c, g, c.top_clock());
+    if (d.decode + d.prefill > options_.utilisation) return false;
+    const Request& q = c.request(r);
+    double queue_ms = prefill_ms(c, q.model, q.prompt_tokens() - q.cached_tokens, c.top_clock());
+    for (const auto& l : g.lanes) {
+      double tokens = 0;
+      for (const int w : l->waiting) tokens += c.request(w).pending_tokens();
+      if (tokens > 0) queue_ms += prefill_ms(c, l->model, static_cast<int>(tokens), c.top_clock());
+    }
+    double ready_ms = d.longest_ms;
+    if (g.clock_target < c.top_clock()) ready_ms += c.device().clock_switch_ms;
+    const Lane* own = g.lane(q.model);
+    if (own == nullptr || own->weights != Weights::ready) ready_ms += c.load_ms(q.model);
+    return ready_ms + queue_ms / (1 - d.decode) <= q.ttft_ms * (1 - options_.margin);
+  }
+
   // Sets the clock that the GPU should have, at most every few milliseconds.
   void govern(Cluster& c, Gpu& g) {
     if (!options_.clocks || !g.awake()) return;
