@@ -369,8 +369,8 @@ class Cluster {
   std::uint64_t digest() const noexcept { return digest_; }
   const std::vector<Deployment>& deployments() const noexcept { return deployments_; }
 
-  // Runs to the end. `progress` is told the share of the sending window that is over, about a
-  // hundred times; false stops the run, and what has not ended then has failed.
+  // Runs to the end of the drain. `progress` is told the share of the sending window that is over,
+  // about a hundred times; false stops the run, and what has not ended then has failed.
   void run(Policy& policy, const std::function<bool(double)>& progress);
 
  private:
@@ -594,7 +594,6 @@ class Cluster {
   std::vector<int> touched_;
   double now_ms_ = 0;
   double end_ms_ = 0;
-  std::size_t open_ = 0;  // requests that have not ended
   Counts counts_;
   Histogram ttft_, tbt_;
   std::vector<Span> spans_;

@@ -17,7 +17,6 @@ inline void Cluster::run(Policy& policy, const std::function<bool(double)>& prog
       followers_[static_cast<std::size_t>(q.follows)].push_back(static_cast<int>(i));
     }
   }
-  open_ = requests_.size();
   policy.start(*this);
   for (Gpu& g : gpus_) rerate(g);
   if (policy.tick_ms() > 0) events_.push(policy.tick_ms(), EventKind::tick, 0);
@@ -26,7 +25,8 @@ inline void Cluster::run(Policy& policy, const std::function<bool(double)>& prog
   double sample_ms = 0;
   double told_ms = 0;
   std::size_t next = 0;
-  while (open_ > 0) {
+  bool stopped = false;
+  while (!stopped) {
     // Arrivals come from the sorted columns, all else from the heap.
     const double arrival_ms = next < order.size() ? request(order[next]).arrival_ms : kNever;
     const double event_ms = events_.empty() ? kNever : events_.next().at_ms;
@@ -51,10 +51,10 @@ inline void Cluster::run(Policy& policy, const std::function<bool(double)>& prog
     ++counts_.events;
     if (progress && now_ms_ - told_ms >= setup_.duration_ms / 100) {
       told_ms = now_ms_;
-      if (!progress(std::min(1.0, now_ms_ / setup_.duration_ms))) break;
+      stopped = !progress(std::min(1.0, now_ms_ / setup_.duration_ms));
     }
   }
-  if (open_ == 0) now_ms_ = std::max(now_ms_, setup_.duration_ms);
+  if (!stopped) now_ms_ = last_ms;  // all policies are metered over the same time
   for (Gpu& g : gpus_) settle(g);
   end_ms_ = now_ms_;
   for (Request& q : requests_) {
@@ -241,7 +241,6 @@ inline void Cluster::complete(Policy& policy, Gpu& g, int r) {
 }
 
 inline void Cluster::end(int r) {
-  --open_;
   for (const int next : followers_[static_cast<std::size_t>(r)]) {
     events_.push(now_ms_ + request(next).arrival_ms, EventKind::send, next);
   }

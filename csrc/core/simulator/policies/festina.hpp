@@ -21,6 +21,7 @@ struct FestinaOptions {
   ClockOptions clock;
   double kv_headroom = 2;    // KV cache planned for, over the mean of the declared load
   double pace_tbt_ms = 100;  // batches are planned for this gap between tokens
+  double tick_ms = 500;
   bool place = true;
   bool sticky = true;
   placement::Options placement;
@@ -68,6 +69,14 @@ class Festina : public Policy {
     make_room(c, g);
     clock_.govern(c, g);
     local_.dispatch(c, g);
+  }
+
+  // GPUs that nothing happens on find their way to a lower clock, too.
+  double tick_ms() const override { return options_.tick_ms; }
+  void tick(Cluster& c) override {
+    for (int i = 0; i < c.gpus(); ++i) {
+      if (c.gpu(i).steps.empty()) c.touch(c.gpu(i));
+    }
   }
 
  private:
