@@ -24,9 +24,9 @@ class ProfileAxes:
     """
 
     prefill_tokens: tuple[int, ...] = (16, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
-    prefill_cached: tuple[int, ...] = (0, 2048, 8192)
+    prefill_cached: tuple[int, ...] = (0, 2048, 8192, 32768)
     decode_batches: tuple[int, ...] = (1, 4, 16, 64, 128, 256)
-    decode_contexts: tuple[int, ...] = (64, 1024, 4096, 16384)
+    decode_contexts: tuple[int, ...] = (64, 1024, 4096, 16384, 65536)
 
     def within(self, context_tokens: int) -> ProfileAxes:
         """Without the knots that a model with this context cannot reach."""

@@ -122,8 +122,12 @@ class Chooser {
     Choice choice;
     choice.chunks = fill(lane, *urgent.prompt, free_bytes);
     StepWork w{decodes, lane.context_mean, 0, 0};
-    for (const Chunk& c : choice.chunks) w.tokens += c.tokens;
-    w.cached_mean = static_cast<double>(urgent.prompt->cached_tokens);
+    double cached = 0;
+    for (const Chunk& c : choice.chunks) {
+      w.tokens += c.tokens;
+      cached += static_cast<double>(c.cached_tokens) * c.tokens;
+    }
+    if (w.tokens > 0) w.cached_mean = cached / w.tokens;
     const int most = w.tokens;
     const int tokens = largest(cost, lane.model, w, budget_ms);
     if (tokens < std::min(most, options_.chunk_min_tokens) && !groups_.empty()) return {};
@@ -139,7 +143,7 @@ class Chooser {
     std::vector<Chunk> chunks;
     const auto add = [&chunks, &left](const Prompt& p) {
       const int tokens = std::min(left, p.pending_tokens);
-      if (tokens > 0) chunks.push_back({p.id, tokens});
+      if (tokens > 0) chunks.push_back({p.id, tokens, p.cached_tokens});
       left -= tokens;
     };
     add(first);

@@ -45,6 +45,7 @@ struct Lane {
 struct Chunk {
   int id;
   int tokens;
+  int cached_tokens;  // of the prompt, before
 };
 
 // What to do now. `lane` < 0: nothing, until `wait_until_ms`.

@@ -37,6 +37,8 @@ struct FestinaOptions {
     from.take("chunk_tokens", chunk_tokens);
     local.chunk_tokens = static_cast<int>(chunk_tokens);
     from.take("clocks", clock.clocks);
+    from.take("below_knee", clock.below_knee);
+    from.take("raise", clock.raise);
     from.take("hysteresis", clock.hysteresis);
     from.take("utilisation", clock.utilisation);
     from.take("dwell_ms", clock.dwell_ms);

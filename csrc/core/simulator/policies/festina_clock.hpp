@@ -14,7 +14,8 @@ namespace festina::simulator {
 
 struct ClockOptions {
   bool clocks = true;      // else the default clock
-  bool knee = true;        // clocks below the knee are worth it for their lower idle power
+  bool below_knee = true;  // where only idle power falls; else not
+  bool raise = true;       // on demand; else every prompt like those of late must find the clock up
   bool hysteresis = true;  // else down as soon as it pays
   double margin = 0.03;
   double utilisation = 0.8;  // planned for, at most
@@ -116,6 +117,20 @@ class FestinaClock {
     return c.belief().step(model, w, c.full_rung(), clock).latency_ms;
   }
 
+  // The highest clock at which a prompt takes no more dynamic energy than at the lowest.
+  static int knee(const Cluster& c) {
+    StepWork w;
+    w.tokens = 1024;
+    const auto energy = [&](int clock) {
+      const Price p = c.belief().step(0, w, c.full_rung(), clock);
+      return p.latency_ms * p.power_w;
+    };
+    constexpr double kSame = 1.03;
+    int found = 0;
+    while (found < c.top_clock() && energy(found + 1) <= kSame * energy(0)) ++found;
+    return found;
+  }
+
   Prompt hardest(const Cluster& c, int model, const Recent& recent) const {
     Prompt worst;
     double need = 0;
@@ -133,7 +148,7 @@ class FestinaClock {
   int choose(Cluster& c, const Gpu& g) {
     int best = c.top_clock();
     double best_w = kNever;
-    for (int clock = 0; clock <= c.top_clock(); ++clock) {
+    for (int clock = options_.below_knee ? 0 : knee(c); clock <= c.top_clock(); ++clock) {
       const Demand d = demand(c, g, clock);
       if (d.decode + d.prefill > options_.utilisation) continue;
       if (!in_time(c, g, clock, d)) continue;
@@ -217,7 +232,11 @@ class FestinaClock {
       if (s.lanes.empty()) continue;
       const Prompt& p = s.lanes[static_cast<std::size_t>(l.model)].hardest;
       if (p.tokens == 0) continue;
-      const double need_ms = d.longest_ms + prefill_ms(c, l.model, p.tokens, clock) / free;
+      // The clock may go up when such a prompt comes: it is lost time, not lost energy.
+      const int raised = options_.raise ? c.top_clock() : clock;
+      const double raise_ms = raised > clock ? c.device().clock_switch_ms : 0;
+      const double need_ms =
+          raise_ms + d.longest_ms + prefill_ms(c, l.model, p.tokens, raised) / free;
       if (need_ms > p.ttft_ms * (1 - options_.margin) && clock < c.top_clock()) return false;
     }
     return true;
@@ -225,6 +244,7 @@ class FestinaClock {
 
   ClockOptions options_;
   std::vector<State> gpus_;
+  std::vector<int> knees_;                  // by model
   std::vector<local::DecodeGroup> groups_;  // kept between calls
 };
 
