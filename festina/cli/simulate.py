@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,11 @@ from festina.report.perfetto import chrome_trace
 from festina.report.simulation_html import simulation_html
 from festina.report.simulation_table import SimulationProgress, print_reports
 from festina.simulator.experiment import Experiment, Run, report_of
+from festina.simulator.oracle import OracleBound, lower_bound
 from festina.simulator.policies import POLICIES, SWITCHES
 from festina.simulator.report import SimulationReport, to_json
-from festina.simulator.run import ClusterSettings
+from festina.simulator.result import PolicyResult
+from festina.simulator.run import ClusterSettings, truth_bias
 from festina.simulator.workload import Workload
 from festina.simulator.workloads import RECIPES, build_workload
 
@@ -43,6 +45,7 @@ class Order:
         traces: Folder of recorded traces.
         settings: `NAME=VALUE` of uncertain constants, as given.
         window_s: Of the recorded spans of the first policy, or None.
+        oracle: Whether to compute the lower bound.
         jobs: Processes.
     """
 
@@ -55,6 +58,7 @@ class Order:
     traces: Path | None
     settings: tuple[str, ...]
     window_s: tuple[float, float] | None
+    oracle: bool
     jobs: int
 
     def seed_of(self, workload: str) -> int:
@@ -88,7 +92,7 @@ class Order:
         """What gives the command line of a run in a child process."""
 
         def arguments(run: Run) -> list[str]:
-            words = ["simulate", "--json", "--progress-lines"]
+            words = ["simulate", "--json", "--no-oracle", "--progress-lines"]
             words += ["--workload", workload, "--policies", run.policy]
             words += ["--gpus", str(self.gpus), "--gpu", self.experiment.gpu.kind]
             words += ["--slo", self.slo, "--load", repr(self.load)]
@@ -142,6 +146,9 @@ def command(
         str | None, typer.Option(metavar="START:END", help="Which window, seconds.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, each in a process.")] = 1,
+    no_oracle: Annotated[
+        bool, typer.Option("--no-oracle", help="No lower bound: it can take longer than a run.")
+    ] = False,
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="POLICY.NAME=VALUE", help="Set a policy's switch; repeatable."),
@@ -175,6 +182,7 @@ def command(
         traces=traces,
         settings=tuple(setting or ()),
         window_s=window or (WINDOW_S if trace_out is not None else None),
+        oracle=not no_oracle,
         jobs=jobs,
     )
     console = Console(stderr=True, highlight=False)
@@ -223,8 +231,22 @@ def _report(
         slo=order.slo,
         seed=seed,
         load=order.load,
-        oracle_energy_j=None,
+        bound=_bound(order, workload, cluster, found, stop),
     )
+
+
+def _bound(
+    order: Order,
+    workload: Workload,
+    cluster: ClusterSettings,
+    found: Mapping[Run, PolicyResult],
+    stop: Stop,
+) -> OracleBound | None:
+    """The least energy with which the workload can be served as well as festina did."""
+    attainment = order.experiment.attainment(found)
+    if not order.oracle or stop.asked or attainment is None:
+        return None
+    return lower_bound(workload, cluster, attainment, bias=truth_bias(workload, cluster))
 
 
 def _write(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from festina.report.figures import NONE, percent, points, times
 from festina.report.ratios import (
-    FESTINA,
     PAPER_RATIO,
     above_oracle,
     attainment_lead,
@@ -14,6 +13,7 @@ from festina.report.ratios import (
     label_of,
     ratios,
 )
+from festina.simulator.policies import FESTINA
 from festina.simulator.report import SimulationReport
 
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from festina.simulator.policies import FESTINA
 from festina.simulator.report import SimulationReport
 from festina.simulator.result import PolicyResult
 
-FESTINA = "festina"
 OURS = (FESTINA, "festina-paper")
 """Policies that are no baseline."""
 

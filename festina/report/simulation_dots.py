@@ -6,16 +6,11 @@ from collections.abc import Sequence
 
 from festina.report.figures import Figure, policy_colour, times
 from festina.report.ratio_rows import ratio_rows
-from festina.report.ratios import (
-    FESTINA,
-    PAPER_RATIO,
-    geometric_mean,
-    label_of,
-    ratios,
-)
+from festina.report.ratios import PAPER_RATIO, geometric_mean, label_of, ratios
 from festina.report.svg.dots import Dot, DotChart, Row, dot_chart
 from festina.report.svg.elements import Key
 from festina.report.svg.scales import Linear, Log, Scale
+from festina.simulator.policies import FESTINA
 from festina.simulator.report import SensitivityPoint, SimulationReport
 
 

@@ -11,7 +11,6 @@ from markupsafe import Markup
 
 from festina.report.figures import Figure, kilojoules, milliseconds, percent, plain, times
 from festina.report.ratios import (
-    FESTINA,
     OURS,
     above_oracle,
     best_baseline_attainment,
@@ -23,6 +22,7 @@ from festina.report.simulation_bars import ablation_figure, attainment_figure, e
 from festina.report.simulation_dots import ratio_figure, sensitivity_figure
 from festina.report.simulation_lines import latency_figure, timeline_figure
 from festina.report.simulation_models import models_figure
+from festina.simulator.policies import FESTINA
 from festina.simulator.report import SimulationReport
 from festina.simulator.result import PolicyResult
 

@@ -8,10 +8,10 @@ from itertools import accumulate
 from typing import Literal
 
 from festina.report.figures import Figure, milliseconds, plain, policy_colour
-from festina.report.ratios import FESTINA
 from festina.report.svg.lines import LEFT_PX, RIGHT_PX, Line, LineChart, Panel, line_chart
 from festina.report.svg.scales import Linear, Log, roof
 from festina.simulator.histogram import Histogram, Percentiles
+from festina.simulator.policies import FESTINA
 from festina.simulator.report import SimulationReport
 from festina.simulator.result import PolicyResult
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from festina.report.figures import Figure, kilojoules, percent, plain
-from festina.report.ratios import FESTINA
 from festina.report.svg.bars import Bar, BarChart, Part, bar_chart
+from festina.simulator.policies import FESTINA
 from festina.simulator.report import SimulationReport
 
 ROWS_MAX = 8

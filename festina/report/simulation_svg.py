@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from festina.errors import BadRequestError
-from festina.report.ratios import FESTINA
 from festina.report.simulation_dots import ratio_chart
 from festina.report.simulation_html import style_sheet
 from festina.report.svg.dots import dot_chart
 from festina.report.svg.elements import Drawing, element, group, label
+from festina.simulator.policies import FESTINA
 from festina.simulator.report import SimulationReport
 
 WIDTH_PX = 860

@@ -19,7 +19,8 @@ from rich.table import Table
 
 from festina.report.figures import kilojoules, percent, plain
 from festina.report.ratio_rows import ratio_rows
-from festina.report.ratios import FESTINA, above_oracle, energy_ratio, label_of, ratios
+from festina.report.ratios import above_oracle, energy_ratio, label_of, ratios
+from festina.simulator.policies import FESTINA
 from festina.simulator.report import SimulationReport
 from festina.simulator.result import PolicyResult
 
@@ -79,8 +80,8 @@ def notes(report: SimulationReport) -> Iterator[str]:
     """What a reader must know beside the table, one line each."""
     if report.oracle_energy_j:
         yield (
-            f"No policy can use less than {kilojoules(report.oracle_energy_j)} kJ under these "
-            "objectives; “above bound” counts from there."
+            f"No policy can attain {percent(report.oracle_attainment, 2)} with less than "
+            f"{kilojoules(report.oracle_energy_j)} kJ; “above bound” counts from there."
         )
     if report.synthetic:
         yield "The workload is a synthetic stand-in: --traces names a folder with recorded ones."

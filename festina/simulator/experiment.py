@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 import festina
 from festina.device import physics
+from festina.simulator.oracle import OracleBound
+from festina.simulator.policies import FESTINA
 from festina.simulator.report import Ablation, SensitivityPoint, SimulationReport
 from festina.simulator.result import PolicyResult, Timeline
 from festina.simulator.sensitivity import SENSITIVITIES, setting_of
@@ -78,6 +80,14 @@ class Experiment:
         runs = (self._run(policy) for policy in self.policies)
         return tuple(found[run] for run in runs if run in found)
 
+    def attainment(self, found: Mapping[Run, PolicyResult]) -> float | None:
+        """Which share a lower bound is for; None unless all policies went to their end."""
+        results = self.results(found)
+        if len(results) < len(self.policies) or any(result.interrupted for result in results):
+            return None
+        own = [result.slo_attainment for result in results if result.policy == FESTINA]
+        return own[0] if own else min(result.slo_attainment for result in results)
+
     def ablation(self, found: Mapping[Run, PolicyResult]) -> tuple[Ablation, ...]:
         """Of the ablated runs that went to their end."""
         return tuple(
@@ -117,7 +127,7 @@ class Experiment:
     def _ablations(self) -> Iterator[tuple[str, str, Run]]:
         """(ladder, label, run)."""
         for policy, switches in self.ladders.items():
-            if policy == "festina":
+            if policy == FESTINA:
                 yield policy, ALL_ON, self._run(policy)
                 for switch in switches:
                     yield policy, switch, self._run(policy, off=(switch,))
@@ -146,7 +156,7 @@ def report_of(
     slo: str,
     seed: int,
     load: float,
-    oracle_energy_j: float | None,
+    bound: OracleBound | None,
 ) -> SimulationReport:
     """The report of an experiment; what has not run is left out, and `interrupted` says so."""
     missing = any(run not in found or found[run].interrupted for run in experiment.runs())
@@ -162,7 +172,8 @@ def report_of(
         clipped=workload.clipped,
         version=festina.__version__,
         results=experiment.results(found),
-        oracle_energy_j=oracle_energy_j,
+        oracle_energy_j=None if bound is None else bound.energy_j,
+        oracle_attainment=None if bound is None else bound.attainment,
         interrupted=missing,
         ablation=experiment.ablation(found),
         sensitivity=experiment.points(found),

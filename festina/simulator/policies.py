@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+FESTINA = "festina"
+"""Ours, against which ratios are formed."""
+
 POLICIES: tuple[str, ...] = (
-    "festina",
+    FESTINA,
     "festina-paper",
     "serverlessllm",
 )

@@ -67,6 +67,8 @@ class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
         interrupted: Some policy was stopped early or not run at all.
         modelled: Always; says so to whoever reads the numbers.
         oracle_energy_j: Lower bound on the joules; None if it was not asked for.
+        oracle_attainment: Share of requests that attain in the schedules it is for: that of
+            festina, or the lowest of all policies where festina did not run.
         results: By policy, in the order asked for.
         ablation: Runs of `--ablation`.
         sensitivity: Runs of `--sensitivity`.
@@ -87,6 +89,7 @@ class SimulationReport(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     results: tuple[PolicyResult, ...]
     oracle_energy_j: float | None = None
+    oracle_attainment: float | None = None
     interrupted: bool = False
     modelled: bool = True
     ablation: tuple[Ablation, ...] = ()

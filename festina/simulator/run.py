@@ -15,7 +15,7 @@ from festina.device import physics
 from festina.errors import BadRequestError
 from festina.simulator.histogram import Histogram
 from festina.simulator.result import EnergyBy, ModelResult, PolicyResult, Span, Timeline
-from festina.simulator.tables import TruthSettings, belief_table, draw_bias, truth_table
+from festina.simulator.tables import Bias, TruthSettings, belief_table, draw_bias, truth_table
 from festina.simulator.workload import Workload
 
 DRAIN_S = 300.0
@@ -108,6 +108,12 @@ def simulate(
     return _result(workload, policy, found, wall_s, interrupted=bool(stopped))
 
 
+def truth_bias(workload: Workload, cluster: ClusterSettings) -> Bias:
+    """By what factors the simulated GPUs differ from the profile, per deployment."""
+    rng = np.random.default_rng([cluster.seed, 1])
+    return draw_bias(len(workload.deployments), rng, cluster.truth)
+
+
 _COLUMNS = (
     "arrival_ms",
     "model",
@@ -178,8 +184,7 @@ def _interval_s(workload: Workload) -> float:
 def _deployments(
     workload: Workload, cluster: ClusterSettings, shapes: Sequence[str]
 ) -> list[dict[str, Any]]:
-    rng = np.random.default_rng([cluster.seed, 1])
-    bias = draw_bias(len(workload.deployments), rng, cluster.truth)
+    bias = truth_bias(workload, cluster)
     return [
         {
             "name": deployment.name,

@@ -46,6 +46,25 @@ def test_json_has_every_policy_and_the_same_digests_in_another_process(festina):
     assert [one.digest for one in again.results] == [one.digest for one in report.results]
 
 
+def test_the_bound_is_below_what_attains_as_much_and_its_solver_keeps_off_stdout():
+    order = ["--gpus", "1", "--load", "0.3", "--policies", "serverlessllm", "--json"]
+    child = subprocess.run(
+        [sys.executable, "-m", "festina", "simulate", *order],
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    (report,) = from_json(child.stdout)
+    (result,) = report.results
+    assert report.oracle_attainment == result.slo_attainment < 1, "or no solver is needed"
+    assert 0 < report.oracle_energy_j < result.energy_j
+
+
+def test_no_bound_where_none_is_wanted(festina):
+    _, out, _ = festina("simulate", *SMALL, "--policies", "festina", "--no-oracle", "--json")
+    assert from_json(out.encode())[0].oracle_energy_j is None
+
+
 def test_children_find_what_one_process_finds(festina):
     order = ("simulate", *SMALL, "--policies", "festina", "--ablation", "--json")
     order += ("--option", "festina.margin=0.05", "--setting", "idle_w=120")

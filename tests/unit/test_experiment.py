@@ -45,7 +45,7 @@ def report(experiment, found, **columns):
         slo="strict",
         seed=1,
         load=1.0,
-        oracle_energy_j=None,
+        bound=None,
     )
 
 
@@ -103,6 +103,22 @@ def test_what_did_not_run_to_its_end_is_left_out_and_the_report_says_so():
     assert [result.policy for result in whole.results] == ["festina"]
     assert {one.label for one in whole.ablation if one.ladder == "festina"} == {"all on"}
     assert whole.sensitivity == ()
+
+
+def test_a_bound_is_for_what_festina_attained_or_the_worst_of_the_others():
+    both, others = Experiment(("festina", "dilu"), H100), Experiment(("dilu", "aegaeon"), H100)
+    shares = {"festina": 0.99, "dilu": 0.95, "aegaeon": 0.9}
+
+    def found(experiment):
+        return {
+            run: policy_result(run.policy, slo_attainment=shares[run.policy])
+            for run in experiment.runs()
+        }
+
+    assert both.attainment(found(both)) == 0.99
+    assert others.attainment(found(others)) == 0.9
+    assert both.attainment({}) is None
+    assert both.attainment(found_of(both, interrupted=True)) is None
 
 
 def test_few_objectives_are_listed_and_many_are_not():

@@ -7,6 +7,10 @@ HiGHS, one per model.
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import highspy
 import numpy as np
 
@@ -33,8 +37,7 @@ def capped_weights(demand: Intervals, pass_j: float, own_j: Array, limit_j: floa
     Raises:
         FestinaError: HiGHS finds no optimum.
     """
-    solver = highspy.Highs()
-    solver.setOptionValue("output_flag", False)
+    solver = _silent_solver()
     solver.setOptionValue("threads", 1)
     solver.passModel(_program(demand, pass_j, own_j, limit_j))
     solver.run()
@@ -43,6 +46,24 @@ def capped_weights(demand: Intervals, pass_j: float, own_j: Array, limit_j: floa
         raise FestinaError(f"the oracle's linear program ended as {status}")
     duals = np.array(solver.getSolution().row_dual)[: len(demand)]
     return feasible(demand, np.maximum(duals, 0.0) / pass_j)
+
+
+def _silent_solver() -> highspy.Highs:
+    """Greets nobody: HiGHS writes to descriptor 1 when it is made, before any option can stop it.
+
+    Whoever reads our JSON from there must not find a greeting in it.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        solver = highspy.Highs()
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+    solver.setOptionValue("output_flag", False)
+    return solver
 
 
 def feasible(demand: Intervals, weights: Array) -> Array:
