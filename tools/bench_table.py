@@ -17,6 +17,13 @@ def duration(seconds: float) -> str:
     return f"{seconds / (size or 1e-9):.3g} {unit}"
 
 
+def figure(value: float | str) -> str:
+    """An extra figure, with no more digits than it is worth."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 def table(run: dict[str, Any]) -> list[str]:
     """The lines of the report: machine, date, then one row per benchmark."""
     machine = run["machine_info"]
@@ -31,7 +38,7 @@ def table(run: dict[str, Any]) -> list[str]:
         "| --- | --- | --- | --- | --- |",
     ]
     for item in sorted(run["benchmarks"], key=lambda item: (item["group"] or "", item["name"])):
-        more = ", ".join(f"{key} {value}" for key, value in item["extra_info"].items())
+        more = ", ".join(f"{key} {figure(value)}" for key, value in item["extra_info"].items())
         stats = item["stats"]
         lines.append(
             f"| {item['group'] or ''} | {item['name']} | {duration(stats['median'])} "

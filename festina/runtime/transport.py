@@ -158,7 +158,8 @@ class Link:
         often one message comes alone, so after the first a look precedes the next attempt.
 
         A message of many parts is refused at its first; the others are dropped one by one, and each
-        counts as a message here, so that no peer gets more than its turn.
+        counts as a message here, so that no peer gets more than its turn. (ZeroMQ itself hands a
+        message over when its last part has come, and until then holds its parts.)
         """
         for count in range(count_max):
             if count == 1 and not self.wait(0.0):
