@@ -66,15 +66,24 @@ def test_no_bound_where_none_is_wanted(festina):
 
 
 def test_children_find_what_one_process_finds(festina):
-    order = ("simulate", *SMALL, "--policies", "festina", "--ablation", "--json")
-    order += ("--option", "festina.margin=0.05", "--setting", "idle_w=120")
+    order = ("simulate", *SMALL, "--policies", "festina,serverlessllm", "--no-oracle", "--json")
+    order += ("--option", "festina.pace=off", "--setting", "idle_w=120")
     (alone,) = from_json(festina(*order)[1].encode())
     (spread,) = from_json(festina(*order, "--jobs", "2")[1].encode())
     assert [one.digest for one in spread.results] == [one.digest for one in alone.results]
-    labels = [one.label for one in alone.ablation if one.ladder == "festina"]
+    (other,) = from_json(festina(*order[:-4])[1].encode())
+    assert all(
+        one.digest != changed.digest
+        for one, changed in zip(other.results, alone.results, strict=True)
+    ), "neither the option nor the setting changed anything"
+
+
+def test_an_ablation_runs_every_switch(festina):
+    order = ("simulate", *SMALL, "--policies", "festina", "--no-oracle", "--ablation", "--json")
+    (report,) = from_json(festina(*order)[1].encode())
+    labels = [one.label for one in report.ablation if one.ladder == "festina"]
     assert labels == ["all on", *SWITCHES["festina"]]
-    digests = [[one.result.digest for one in whole.ablation] for whole in (alone, spread)]
-    assert digests[0] == digests[1]
+    assert report.ablation[0].result.digest == report.results[0].digest
 
 
 def test_the_folder_gets_results_and_a_page_and_report_makes_them_again(festina, tmp_path):
@@ -138,7 +147,7 @@ def test_a_mistake_is_one_line_that_names_the_option(festina, arguments, words):
 
 
 def test_a_failure_of_a_child_is_one_line_too(festina):
-    order = ("--option", "festina.nothing=1", "--sensitivity", "--jobs", "2")
+    order = ("--option", "festina.nothing=1", "--jobs", "2", "--policies", "festina,serverlessllm")
     code, out, err = festina("simulate", *SMALL, *order)
     assert (code, out) == (1, "")
     assert err.count("\n") == 1
