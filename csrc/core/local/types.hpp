@@ -14,8 +14,8 @@ inline constexpr int kNone = -1;
 struct Options {
   bool pace = true;      // else decodes run as soon as they can
   bool mix = true;       // prompts take their model's decodes along
-  double margin = 0.03;  // share of each objective kept in reserve
-  double sigmas = 2;     // of the profile's error, added to every predicted step
+  double margin = 0.02;  // share of each objective kept in reserve
+  double sigmas = 3;     // of the profile's error, added to every predicted step
   int chunk_tokens = 2048;
   int chunk_min_tokens = 64;  // a shorter chunk is not worth a step, unless it ends the prompt
 };

@@ -17,9 +17,9 @@ struct ClockOptions {
   bool below_knee = true;  // where only idle power falls; else not
   bool raise = true;       // on demand; else every prompt like those of late must find the clock up
   bool hysteresis = true;  // else down as soon as it pays
-  double margin = 0.03;
+  double margin = 0.02;
   double utilisation = 0.8;  // planned for, at most
-  double dwell_ms = 2000;
+  double dwell_ms = 1000;
   double memory_ms = 30'000;  // of the load's average
 };
 
@@ -201,7 +201,7 @@ class FestinaClock {
       if (l.running.empty()) continue;
       const int decodes = std::min(static_cast<int>(l.running.size()), c.setup().batch_max);
       const double ms = c.predict_ms(l, decodes, {}, c.full_rung(), clock) *
-                        (1 + 2 * c.belief().spread(l.model, Phase::decode));
+                        (1 + 3 * c.belief().spread(l.model, Phase::decode));
       if (l.busy) {
         busy_ms += ms;
       } else {
