@@ -12,6 +12,7 @@ POLICIES: tuple[str, ...] = (
     FESTINA,
     "festina-paper",
     "serverlessllm",
+    "muxserve",
 )
 """In the order of reports."""
 

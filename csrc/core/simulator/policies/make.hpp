@@ -5,13 +5,14 @@
 
 #include "core/simulator/policies/festina.hpp"
 #include "core/simulator/policies/festina_paper.hpp"
+#include "core/simulator/policies/muxserve.hpp"
 #include "core/simulator/policies/serverlessllm.hpp"
 #include "core/simulator/policy.hpp"
 #include "core/simulator/settings.hpp"
 
 namespace festina::simulator {
 
-inline constexpr const char* kPolicies = "festina, festina-paper, serverlessllm";
+inline constexpr const char* kPolicies = "festina, festina-paper, serverlessllm, muxserve";
 
 // The policy of that name. Throws BadSetup.
 inline std::unique_ptr<Policy> make_policy(const std::string& name, int gpus,
@@ -31,6 +32,11 @@ inline std::unique_ptr<Policy> make_policy(const std::string& name, int gpus,
     const ServerlessLlmOptions o(settings);
     settings.done("a setting of serverlessllm");
     return std::make_unique<ServerlessLlm>(o, gpus);
+  }
+  if (name == "muxserve") {
+    const MuxServeOptions o(settings);
+    settings.done("a setting of muxserve");
+    return std::make_unique<MuxServe>(o, gpus);
   }
   throw BadSetup("policy", kPolicies);
 }
