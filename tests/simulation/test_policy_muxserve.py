@@ -85,7 +85,7 @@ def test_models_take_turns_with_their_prompts():
 def test_idle_weights_are_offloaded_and_come_back():
     rows = [(0, 0, 500, 5), (60_000, 0, 500, 5)]
     workload = workload_of(rows, FOUR[:1], duration_s=70)
-    kept = play("muxserve", workload, keep_alive_s=100)
+    kept = play("muxserve", workload, keep_alive_s=10_000)
     offloaded = play("muxserve", workload, keep_alive_s=10)
     assert (kept.cold_starts, offloaded.cold_starts) == (0, 1)
     assert kept.energy_by.parked == 0

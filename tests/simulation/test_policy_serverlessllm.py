@@ -64,7 +64,7 @@ def test_weights_in_host_memory_are_worth_a_shorter_load_than_those_on_disk():
 
 def test_a_gpu_without_work_is_given_up_after_the_keep_alive():
     workload = workload_of([(0, 0, 500, 5), (60_000, 0, 500, 5)], ("llama-8b",), duration_s=70)
-    kept = play("serverlessllm", workload, keep_alive_s=100)
+    kept = play("serverlessllm", workload, keep_alive_s=10_000)
     given_up = play("serverlessllm", workload, keep_alive_s=10)
     assert (kept.cold_starts, given_up.cold_starts) == (0, 1)
     assert kept.energy_by.parked == 0
