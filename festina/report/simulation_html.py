@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import jinja2
 from markupsafe import Markup
 
+from festina.report.attainment_dots import attainment_dots
 from festina.report.figures import Figure, kilojoules, milliseconds, percent, plain, times
 from festina.report.ratios import (
     OURS,
@@ -88,14 +89,14 @@ def simulation_html(reports: Sequence[SimulationReport]) -> str:
     """The page of one or several reports."""
     templates = _templates()
     css = "\n".join(_source(templates, name) for name in ("simulation.css", "page.css"))
-    overview = ratio_figure(reports) if len(reports) > 1 else None
+    overview = (ratio_figure(reports), attainment_dots(reports)) if len(reports) > 1 else ()
     page = Page(
         title=_title(reports),
         lead="Energy of language-model serving under latency objectives, by scheduling policy. "
         "All policies saw the same requests, the same GPUs and the same physics.",
         css=Markup(css),  # noqa: S704 - our own file
         version=reports[0].version,
-        overview=(overview,) if overview else (),
+        overview=tuple(one for one in overview if one is not None),
         sections=tuple(_section(report, index) for index, report in enumerate(reports)),
     )
     return templates.get_template("simulation.html").render(page=page)

@@ -119,6 +119,19 @@ def test_several_workloads_get_an_overview_and_links_that_lead_somewhere(pages):
     assert "Energy against festina" in pages
 
 
+def test_the_overview_shows_what_every_policy_attained_on_every_workload(pages):
+    chart = next(
+        one for one in drawings(pages) if "by policy, by workload" in one.attrib["aria-label"]
+    )
+    hints = [element.text for element in chart.iter(f"{SVG}title")]
+    expected = [
+        f"{policy} on {workload}: 99.1%"
+        for policy in POLICIES
+        for workload in ("steady-poisson", "zipf-chat")
+    ]
+    assert hints == expected
+
+
 def test_names_are_escaped():
     page = simulation_html([report(workload="<script>alert(1)</script>.csv")])
     outline(page)
