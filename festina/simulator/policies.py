@@ -19,7 +19,7 @@ POLICIES: tuple[str, ...] = (
 SWITCHES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "festina": ("pace", "mix", "clocks", "hysteresis", "online_correction"),
-        "festina-paper": ("operating_point", "local_priority"),
+        "festina-paper": ("operating_point", "local_priority", "consolidation"),
     }
 )
 """Policy → improvements that an ablation can switch off. Of `festina` each is switched off alone;

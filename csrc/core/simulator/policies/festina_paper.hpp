@@ -3,9 +3,11 @@
 #include <cmath>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "core/simulator/cluster.hpp"
+#include "core/simulator/policies/paper_consolidation.hpp"
 #include "core/simulator/policies/paper_local.hpp"
 #include "core/simulator/policies/residency.hpp"
 #include "core/simulator/policies/summaries.hpp"
@@ -21,6 +23,8 @@ namespace festina::simulator {
 
 struct FestinaPaperOptions {
   PaperLocalOptions local;
+  bool consolidation = true;
+  PaperConsolidationOptions consolidated;
   double kv_headroom = 2;    // KV cache planned for at the start, over the mean declared load
   double pace_tbt_ms = 100;  // loads are spread at the start for this gap between tokens
   double summary_ms = 20;    // agents report at most this often
@@ -28,6 +32,10 @@ struct FestinaPaperOptions {
   explicit FestinaPaperOptions(Settings& from) {
     from.take("operating_point", local.operating_point);
     from.take("local_priority", local.tasks.by_score);
+    from.take("consolidation", consolidation);
+    double keep_alive_s = consolidated.keep_alive_ms / 1000;
+    from.take("keep_alive_s", keep_alive_s);
+    consolidated.keep_alive_ms = keep_alive_s * 1000;
     from.take("margin", local.tasks.margin);
     from.take("epoch_ms", local.tasks.epoch_ms);
     double chunk_tokens = local.tasks.chunk_tokens;
@@ -47,10 +55,12 @@ class FestinaPaper : public Policy {
     o.margin = static_cast<float>(options_.local.tasks.margin);
     summaries_.emplace(c, o, options_.summary_ms);
     local_ = std::make_unique<PaperLocal>(c, options_.local);
+    if (options_.consolidation) consolidation_.emplace(c, options_.consolidated);
     preload_spread(c, options_.kv_headroom, options_.pace_tbt_ms);
   }
 
   void arrived(Cluster& c, int r) override {
+    if (consolidation_) consolidation_->arrived(c, r);
     const int output = expected_output(c, r);
     const placement::Placement p = place(c, r, output);
     Gpu& g = c.gpu(p.slot);
@@ -61,12 +71,26 @@ class FestinaPaper : public Policy {
   }
 
   void dispatch(Cluster& c, Gpu& g) override {
+    if (consolidation_) consolidation_->moves().advance(c);
     load_wanted(c, g);
     make_way(c, g);
     local_->dispatch(c, g);
   }
 
+  void prefilled(Cluster& c, int r) override {
+    Gpu& here = c.gpu(c.request(r).gpu);
+    const int to = consolidation_
+                       ? consolidation_->moves().onward(c, c.request(r).model, here.index)
+                       : here.index;
+    if (to == here.index || !PaperMoves::admits(c, c.gpu(to), r)) return c.join(here, r);
+    c.hand_over(r, c.gpu(to));
+  }
+
+  double tick_ms() const override { return options_.consolidation ? kTimerMs : 0; }
+  void tick(Cluster& c) override { consolidation_->tick(c); }
+
  private:
+  static constexpr double kTimerMs = 1000;  // of keep-alives
   static constexpr double kPadding = 1.05;  // section 3.2.2
 
   static int expected_output(const Cluster& c, int r) {
@@ -74,8 +98,10 @@ class FestinaPaper : public Policy {
   }
 
   placement::Placement place(Cluster& c, int r, int output) {
+    std::span<const int> closed;
+    if (consolidation_) closed = consolidation_->moves().closed(c, c.request(r).model);
     try {
-      return summaries_->place(c, r, output, {});
+      return summaries_->place(c, r, output, closed);
     } catch (const placement::Refusal&) {
       placement::Placement p;  // the paper refuses nobody: where it is held, or could be
       p.slot = holder(c, c.request(r).model);
@@ -138,6 +164,7 @@ class FestinaPaper : public Policy {
   FestinaPaperOptions options_;
   std::optional<Summaries> summaries_;
   std::unique_ptr<PaperLocal> local_;
+  std::optional<PaperConsolidation> consolidation_;
 };
 
 }  // namespace festina::simulator

@@ -16,7 +16,7 @@
 namespace festina::simulator {
 
 struct PaperLocalOptions {
-  bool operating_point = true;  // else the whole GPU at the default clock, one step at a time
+  bool operating_point = true;  // else equal shares of the SMs at the default clock
   PaperTaskOptions tasks;
 };
 
@@ -36,7 +36,7 @@ class PaperLocal {
     make_room(c, g);
     collect(c, g);
     if (ready_.empty()) return;
-    if (!options_.operating_point) return run_alone(c, g);
+    if (!options_.operating_point) return run_alike(c, g);
     set_clock(c, g);
     if (options_.tasks.by_score) {
       run_admitted(c, g, ready_);
@@ -103,13 +103,18 @@ class PaperLocal {
   }
 
   // --- without an operating point ---------------------------------------------------------------
-  void run_alone(Cluster& c, Gpu& g) {
-    if (!g.steps.empty()) return;
-    std::size_t best = 0;
-    for (std::size_t i = 1; i < ready_.size(); ++i) {
-      if (before(c, g, ready_[i], ready_[best])) best = i;
+  // Models with something to do share the SMs alike.
+  void run_alike(Cluster& c, Gpu& g) {
+    std::stable_sort(ready_.begin(), ready_.end(),
+                     [&](const PaperTask& a, const PaperTask& b) { return before(c, g, a, b); });
+    const auto models = static_cast<int>(
+        std::count_if(g.lanes.begin(), g.lanes.end(), [](const auto& l) { return !l->empty(); }));
+    const int share = std::max(c.table().sms(0), c.table().sms(c.full_rung()) / models);
+    for (PaperTask& t : ready_) {
+      const int rung = c.table().rung_within(std::min(share, state_of(c, g).sms));
+      if (rung < 0) return;
+      start(c, g, t, rung);
     }
-    start(c, g, ready_[best], c.full_rung());
   }
   bool before(const Cluster& c, const Gpu& g, const PaperTask& a, const PaperTask& b) const {
     if (!options_.tasks.by_score) return a.runnable_ms < b.runnable_ms;

@@ -17,8 +17,8 @@ namespace festina::simulator {
 
 struct PaperTaskOptions {
   bool by_score = true;  // order prompts by urgency; else by arrival
-  double margin = 0.05;  // share of each deadline kept in reserve
-  double epoch_ms = 50;  // prompts run in units of about this long, so that others may overtake
+  double margin = 0.1;   // share of each deadline kept in reserve
+  double epoch_ms = 40;  // prompts run in units of about this long, so that others may overtake
   int chunk_tokens = 2048;
   int chunk_min_tokens = 64;
 };
