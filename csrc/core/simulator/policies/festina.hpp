@@ -9,6 +9,7 @@
 #include "core/placement/cluster_view.hpp"
 #include "core/simulator/cluster.hpp"
 #include "core/simulator/policies/festina_clock.hpp"
+#include "core/simulator/policies/festina_consolidate.hpp"
 #include "core/simulator/policies/festina_local.hpp"
 #include "core/simulator/policies/residency.hpp"
 #include "core/simulator/policies/summaries.hpp"
@@ -19,6 +20,7 @@ namespace festina::simulator {
 struct FestinaOptions {
   local::Options local;
   ClockOptions clock;
+  ConsolidationOptions consolidation;
   double kv_headroom = 2;    // KV cache planned for, over the mean of the declared load
   double pace_tbt_ms = 100;  // batches are planned for this gap between tokens
   double tick_ms = 500;
@@ -43,7 +45,11 @@ struct FestinaOptions {
     from.take("utilisation", clock.utilisation);
     from.take("dwell_ms", clock.dwell_ms);
     from.take("place", place);
-    from.take("sticky", sticky);
+    from.take("join_batches", sticky);
+    from.take("consolidation", consolidation.consolidation);
+    from.take("parking", consolidation.parking);
+    from.take("forecast", consolidation.forecast);
+    from.take("least_w", consolidation.least_w);
     from.take("kv_headroom", kv_headroom);
   }
 };
@@ -52,7 +58,10 @@ struct FestinaOptions {
 class Festina : public Policy {
  public:
   Festina(const FestinaOptions& options, int gpus)
-      : options_(options), local_(options.local), clock_(options.clock, gpus) {}
+      : options_(options),
+        local_(options.local),
+        clock_(options.clock, gpus),
+        consolidation_(options.consolidation, gpus) {}
 
   void start(Cluster& c) override {
     view_ = std::make_unique<Summaries>(c, options_.placement, options_.summary_ms);
@@ -62,11 +71,14 @@ class Festina : public Policy {
   void arrived(Cluster& c, int r) override {
     const int slot = options_.place ? place(c, r) : home(c, r);
     Gpu& g = c.gpu(slot);
+    consolidation_.keep(g);
+    consolidation_.wake(c, g);
     clock_.arrived(c, g, r);
     c.enqueue(g, r);
   }
 
   void dispatch(Cluster& c, Gpu& g) override {
+    if (consolidation_.draining(g)) consolidation_.advance(c, g);
     load_wanted(c, g);
     make_room(c, g);
     clock_.govern(c, g);
@@ -76,6 +88,7 @@ class Festina : public Policy {
   // GPUs that nothing happens on find their way to a lower clock, too.
   double tick_ms() const override { return options_.tick_ms; }
   void tick(Cluster& c) override {
+    consolidation_.tick(c, clock_);
     for (int i = 0; i < c.gpus(); ++i) {
       if (c.gpu(i).steps.empty()) c.touch(c.gpu(i));
     }
@@ -95,7 +108,7 @@ class Festina : public Policy {
     for (int i = 0; i < c.gpus(); ++i) {
       const Gpu& g = c.gpu(i);
       const Lane* l = g.lane(model);
-      if (l == nullptr || l->weights == Weights::absent) continue;
+      if (l == nullptr || l->weights == Weights::absent || !consolidation_.open(g)) continue;
       const std::size_t batch = l->running.size() + l->waiting.size() + 1;
       if (batch <= most) continue;
       if (eviction_cost_ms(c, g, c.expected_kv_bytes(r)) == kNever) continue;
@@ -129,6 +142,9 @@ class Festina : public Policy {
     const int best = cheapest_to_load(c, need_bytes(c, r));
     if (best != kNone) return best;
     int least = 0;
+    for (int i = 0; i < c.gpus(); ++i) {
+      if (c.gpu(i).power == Power::parked) return i;
+    }
     for (int i = 1; i < c.gpus(); ++i) {
       if (c.gpu(i).requests < c.gpu(least).requests) least = i;
     }
@@ -172,6 +188,7 @@ class Festina : public Policy {
   std::unique_ptr<Summaries> view_;
   FestinaLocal local_;
   FestinaClock clock_;
+  FestinaConsolidation consolidation_;
 };
 
 }  // namespace festina::simulator

@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "core/local/pace.hpp"
@@ -24,7 +25,34 @@ struct ClockOptions {
 };
 
 class FestinaClock {
+  static constexpr std::size_t kRecent = 16;
+
  public:
+  struct Prompt {
+    int tokens = 0;
+    float ttft_ms = 0;
+  };
+  // The prompts of one model that came to one GPU of late.
+  struct Recent {
+    std::array<Prompt, kRecent> prompts{};
+    std::size_t next = 0;
+    Prompt hardest;
+    double per_ms = 0;
+    double tokens = 0;
+    double updated_ms = 0;
+  };
+  // One model's part of a GPU's load: what it holds, and what came; null where nothing did.
+  struct Share {
+    const Lane* lane;
+    const Recent* recent;
+  };
+  // The clock for a load and the mean power then; `fits`: everything would be in time.
+  struct Plan {
+    int clock;
+    double power_w;
+    bool fits;
+  };
+
   FestinaClock(const ClockOptions& options, int gpus)
       : options_(options), gpus_(static_cast<std::size_t>(gpus)) {}
 
@@ -36,9 +64,7 @@ class FestinaClock {
     Recent& recent = s.lanes[static_cast<std::size_t>(q.model)];
     recent.prompts[recent.next++ % kRecent] = {q.pending_tokens(), q.ttft_ms};
     recent.hardest = hardest(c, q.model, recent);
-    const double passed_ms = c.now_ms() - recent.updated_ms;
-    const double kept = std::exp(-passed_ms / options_.memory_ms);
-    recent.per_ms = recent.per_ms * kept + 1.0 / options_.memory_ms;
+    recent.per_ms = per_ms(c, recent) + 1.0 / options_.memory_ms;
     recent.tokens += 0.2 * (q.pending_tokens() - recent.tokens);
     recent.updated_ms = c.now_ms();
     s.checked_ms = -kNever;
@@ -47,7 +73,9 @@ class FestinaClock {
   // The request would have its first token in time here, if the clock went up as far as it can, and
   // tokens would stay in time.
   bool could_serve(Cluster& c, const Gpu& g, int r) {
-    const Demand d = demand(c, g, c.top_clock());
+    shares_.clear();
+    add_shares(g, shares_);
+    const Demand d = demand(c, shares_, c.top_clock());
     if (d.decode + d.prefill > options_.utilisation) return false;
     const Request& q = c.request(r);
     double queue_ms = prefill_ms(c, q.model, q.prompt_tokens() - q.cached_tokens, c.top_clock());
@@ -63,13 +91,44 @@ class FestinaClock {
     return ready_ms + queue_ms / (1 - d.decode) <= q.ttft_ms * (1 - options_.margin);
   }
 
+  // What the GPU's models ask of it, added to `shares`.
+  void add_shares(const Gpu& g, std::vector<Share>& shares) const {
+    const State& s = gpus_[static_cast<std::size_t>(g.index)];
+    for (const auto& l : g.lanes) {
+      const Recent* recent =
+          s.lanes.empty() ? nullptr : &s.lanes[static_cast<std::size_t>(l->model)];
+      shares.push_back({l.get(), recent});
+    }
+  }
+
+  // The clock of least power at which the load is in time, for a GPU that has `clock_now`.
+  Plan plan(const Cluster& c, std::span<const Share> shares, int clock_now) const {
+    Plan best{c.top_clock(), kNever, false};
+    for (int clock = options_.below_knee ? 0 : knee(c); clock <= c.top_clock(); ++clock) {
+      const Demand d = demand(c, shares, clock);
+      const bool fits =
+          d.decode + d.prefill <= options_.utilisation && in_time(c, shares, clock_now, clock, d);
+      if (fits && d.power_w >= best.power_w) break;  // power rises from here on
+      if (fits) best = {clock, d.power_w, true};
+      if (clock == c.top_clock() && !best.fits) best.power_w = d.power_w;
+    }
+    return best;
+  }
+
+  // Prompts per millisecond, by what came of late.
+  double per_ms(const Cluster& c, const Recent& recent) const {
+    return recent.per_ms * std::exp(-(c.now_ms() - recent.updated_ms) / options_.memory_ms);
+  }
+
   // Sets the clock that the GPU should have, at most every few milliseconds.
   void govern(Cluster& c, Gpu& g) {
     if (!options_.clocks || !g.awake()) return;
     State& s = state(g);
     if (c.now_ms() - s.checked_ms < kCheckMs) return;
     s.checked_ms = c.now_ms();
-    const int best = choose(c, g);
+    shares_.clear();
+    add_shares(g, shares_);
+    const int best = plan(c, shares_, g.clock).clock;
     if (best == g.clock_target) return;
     if (best > g.clock_target) {
       s.raised_ms = c.now_ms();
@@ -82,21 +141,8 @@ class FestinaClock {
   }
 
  private:
-  static constexpr std::size_t kRecent = 16;
   static constexpr double kCheckMs = 25;
 
-  struct Prompt {
-    int tokens = 0;
-    float ttft_ms = 0;
-  };
-  struct Recent {
-    std::array<Prompt, kRecent> prompts{};
-    std::size_t next = 0;
-    Prompt hardest;
-    double per_ms = 0;
-    double tokens = 0;
-    double updated_ms = 0;
-  };
   struct State {
     std::vector<Recent> lanes;
     double checked_ms = -kNever;
@@ -145,48 +191,27 @@ class FestinaClock {
     return worst;
   }
 
-  int choose(Cluster& c, const Gpu& g) {
-    int best = c.top_clock();
-    double best_w = kNever;
-    for (int clock = options_.below_knee ? 0 : knee(c); clock <= c.top_clock(); ++clock) {
-      const Demand d = demand(c, g, clock);
-      if (d.decode + d.prefill > options_.utilisation) continue;
-      if (!in_time(c, g, clock, d)) continue;
-      if (d.power_w < best_w) {
-        best_w = d.power_w;
-        best = clock;
-      } else if (best_w < kNever) {
-        break;  // power rises from here on
-      }
-    }
-    return best;
-  }
-
-  Demand demand(Cluster& c, const Gpu& g, int clock) {
+  Demand demand(const Cluster& c, std::span<const Share> shares, int clock) const {
     Demand d;
     d.power_w = c.table().idle_w(clock);
-    const State& s = state(g);
-    for (const auto& lane : g.lanes) {
-      const Lane& l = *lane;
+    for (const Share& share : shares) {
+      const Lane& l = *share.lane;
       if (!l.running.empty()) {
         const StepWork w =
             c.work(l, std::min(static_cast<int>(l.running.size()), c.setup().batch_max), {});
         const Price p = c.belief().step(l.model, w, c.full_rung(), clock);
-        const double share = p.latency_ms / (l.tbt_ms * (1 - options_.margin));
-        d.decode += share;
-        d.power_w += share * p.power_w;
+        const double part = p.latency_ms / (l.tbt_ms * (1 - options_.margin));
+        d.decode += part;
+        d.power_w += part * p.power_w;
         d.longest_ms = std::max(d.longest_ms, p.latency_ms);
       }
-      if (s.lanes.empty()) continue;
-      const Recent& recent = s.lanes[static_cast<std::size_t>(l.model)];
-      if (recent.tokens < 1) continue;
-      const double kept = std::exp(-(c.now_ms() - recent.updated_ms) / options_.memory_ms);
+      if (share.recent == nullptr || share.recent->tokens < 1) continue;
       StepWork w;
-      w.tokens = static_cast<int>(recent.tokens);
+      w.tokens = static_cast<int>(share.recent->tokens);
       const Price p = c.belief().step(l.model, w, c.full_rung(), clock);
-      const double share = recent.per_ms * kept * p.latency_ms;
-      d.prefill += share;
-      d.power_w += share * p.power_w;
+      const double part = per_ms(c, *share.recent) * p.latency_ms;
+      d.prefill += part;
+      d.power_w += part * p.power_w;
     }
     return d;
   }
@@ -212,13 +237,13 @@ class FestinaClock {
   }
 
   // Prompts that wait, and ones like those seen of late, would have their first token in time.
-  bool in_time(Cluster& c, const Gpu& g, int clock, const Demand& d) {
+  bool in_time(const Cluster& c, std::span<const Share> shares, int clock_now, int clock,
+               const Demand& d) const {
     const double free = 1 - d.decode;
-    const double late_ms = clock == g.clock ? 0 : c.device().clock_switch_ms;
-    const State& s = state(g);
+    const double late_ms = clock == clock_now ? 0 : c.device().clock_switch_ms;
     double queue_ms = 0;
-    for (const auto& lane : g.lanes) {
-      const Lane& l = *lane;
+    for (const Share& share : shares) {
+      const Lane& l = *share.lane;
       const std::size_t ahead = std::min<std::size_t>(l.waiting.size(), kRecent);
       for (std::size_t k = 0; k < ahead && l.weights == Weights::ready; ++k) {
         const Request& q = c.request(l.waiting[k]);
@@ -226,26 +251,24 @@ class FestinaClock {
         const double left_ms =
             local::rolled_deadline(q.sent_ms, q.ttft_ms * (1 - options_.margin), c.now_ms()) -
             c.now_ms();
-        if (late_ms + d.longest_ms + queue_ms / free > left_ms && clock < c.top_clock())
-          return false;
+        if (late_ms + d.longest_ms + queue_ms / free > left_ms) return false;
       }
-      if (s.lanes.empty()) continue;
-      const Prompt& p = s.lanes[static_cast<std::size_t>(l.model)].hardest;
-      if (p.tokens == 0) continue;
+      if (share.recent == nullptr || share.recent->hardest.tokens == 0) continue;
+      const Prompt& p = share.recent->hardest;
       // The clock may go up when such a prompt comes: it is lost time, not lost energy.
       const int raised = options_.raise ? c.top_clock() : clock;
       const double raise_ms = raised > clock ? c.device().clock_switch_ms : 0;
       const double need_ms =
           raise_ms + d.longest_ms + prefill_ms(c, l.model, p.tokens, raised) / free;
-      if (need_ms > p.ttft_ms * (1 - options_.margin) && clock < c.top_clock()) return false;
+      if (need_ms > p.ttft_ms * (1 - options_.margin)) return false;
     }
     return true;
   }
 
   ClockOptions options_;
   std::vector<State> gpus_;
-  std::vector<int> knees_;                  // by model
   std::vector<local::DecodeGroup> groups_;  // kept between calls
+  std::vector<Share> shares_;
 };
 
 }  // namespace festina::simulator
