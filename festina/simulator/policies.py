@@ -13,6 +13,8 @@ POLICIES: tuple[str, ...] = (
     "festina-paper",
     "serverlessllm",
     "muxserve",
+    "aegaeon",
+    "aegvoltana",
 )
 """In the order of reports."""
 

@@ -11,7 +11,7 @@ from festina.cli import main as command_line
 from festina.simulator.policies import POLICIES, SWITCHES
 from festina.simulator.report import from_json
 
-SMALL = ("--gpus", "1", "--load", "0.05")
+SMALL = ("--gpus", "2", "--load", "0.05")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_json_has_every_policy_and_the_same_digests_in_another_process(festina):
     assert code == 0
     (report,) = from_json(out.encode())
     assert [result.policy for result in report.results] == list(POLICIES)
-    assert (report.gpus, report.gpu, report.slo, report.seed) == (1, "h100-sxm", "strict", 101)
+    assert (report.gpus, report.gpu, report.slo, report.seed) == (2, "h100-sxm", "strict", 101)
     assert report.modelled
     assert all(result.completed > 0 for result in report.results)
     child = subprocess.run(

@@ -3,6 +3,8 @@
 #include <memory>
 #include <string>
 
+#include "core/simulator/policies/aegaeon.hpp"
+#include "core/simulator/policies/aegvoltana.hpp"
 #include "core/simulator/policies/festina.hpp"
 #include "core/simulator/policies/festina_paper.hpp"
 #include "core/simulator/policies/muxserve.hpp"
@@ -12,7 +14,8 @@
 
 namespace festina::simulator {
 
-inline constexpr const char* kPolicies = "festina, festina-paper, serverlessllm, muxserve";
+inline constexpr const char* kPolicies =
+    "festina, festina-paper, serverlessllm, muxserve, aegaeon, aegvoltana";
 
 // The policy of that name. Throws BadSetup.
 inline std::unique_ptr<Policy> make_policy(const std::string& name, int gpus,
@@ -37,6 +40,16 @@ inline std::unique_ptr<Policy> make_policy(const std::string& name, int gpus,
     const MuxServeOptions o(settings);
     settings.done("a setting of muxserve");
     return std::make_unique<MuxServe>(o, gpus);
+  }
+  if (name == "aegaeon") {
+    const AegaeonOptions o(settings);
+    settings.done("a setting of aegaeon");
+    return std::make_unique<Aegaeon>(o, gpus);
+  }
+  if (name == "aegvoltana") {
+    const AegVoltanaOptions o(settings);
+    settings.done("a setting of aegvoltana");
+    return std::make_unique<AegVoltana>(o, gpus);
   }
   throw BadSetup("policy", kPolicies);
 }
