@@ -20,7 +20,10 @@ POLICIES: tuple[str, ...] = (
 
 SWITCHES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "festina": ("pace", "mix", "clocks", "hysteresis", "online_correction"),
+        "festina": (
+            *("pace", "mix", "clocks", "below_knee", "raise", "hysteresis", "join_batches"),
+            *("place", "parking", "consolidation", "forecast", "online_correction"),
+        ),
         "festina-paper": ("operating_point", "local_priority", "consolidation"),
     }
 )

@@ -141,7 +141,7 @@ class FestinaClock {
   }
 
  private:
-  static constexpr double kCheckMs = 25;
+  static constexpr double kCheckMs = 100;
 
   struct State {
     std::vector<Recent> lanes;
