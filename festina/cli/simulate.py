@@ -32,6 +32,28 @@ WINDOW_S = (0.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
+class TraceFiles:
+    """How trace files become workloads; None is the default of `build_workload`.
+
+    Attributes:
+        shape: Of models that a file does not name.
+        replicas: Deployments of a file that names no models.
+        context_tokens: Longest prompt plus output; longer requests are shortened.
+    """
+
+    shape: str | None
+    replicas: int | None
+    context_tokens: int | None
+
+    def words(self) -> list[str]:
+        """The command line that says the same."""
+        words = [] if self.shape is None else ["--shape", self.shape]
+        words += [] if self.replicas is None else ["--replicas", str(self.replicas)]
+        limit = self.context_tokens
+        return words if limit is None else [*words, "--context-tokens", str(limit)]
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """What the command line asked for, checked.
 
@@ -43,6 +65,7 @@ class Order:
         load: Multiple of the load.
         seed: None takes each workload's own.
         traces: Folder of recorded traces.
+        files: How trace files are read.
         settings: `NAME=VALUE` of uncertain constants, as given.
         window_s: Of the recorded spans of the first policy, or None.
         oracle: Whether to compute the lower bound.
@@ -56,6 +79,7 @@ class Order:
     load: float
     seed: int | None
     traces: Path | None
+    files: TraceFiles
     settings: tuple[str, ...]
     window_s: tuple[float, float] | None
     oracle: bool
@@ -81,6 +105,10 @@ class Order:
             slo=self.slo,
             load=self.load,
             seed=self.seed_of(workload),
+            gpu=self.experiment.gpu,
+            shape=self.files.shape,
+            replicas=self.files.replicas,
+            context_tokens=self.files.context_tokens,
         )
 
     @property
@@ -98,6 +126,7 @@ class Order:
             words += ["--slo", self.slo, "--load", repr(self.load)]
             words += ["--seed", str(self.seed_of(workload))]
             words += ["--traces", str(self.traces)] if self.traces is not None else []
+            words += self.files.words()
             for name, value in run.options:
                 words += ["--option", f"{run.policy}.{name}={str(value).lower()}"]
             settings = [f"{run.setting[0]}={run.setting[1]!r}"] if run.setting is not None else []
@@ -127,6 +156,15 @@ def command(
     traces: Annotated[
         Path | None,
         typer.Option(exists=True, file_okay=False, help="Recorded traces; else synthetic ones."),
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Model of a trace file that names none: llama-8b, …")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, help="Deployments of a file without models: one a GPU.")
+    ] = None,
+    context_tokens: Annotated[
+        int | None, typer.Option(min=2, help="Shorten requests to this many tokens in all.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(file_okay=False, help="Folder for results.json and report.html.")
@@ -180,6 +218,7 @@ def command(
         load=load,
         seed=seed,
         traces=traces,
+        files=TraceFiles(shape, replicas, context_tokens),
         settings=tuple(setting or ()),
         window_s=window or (WINDOW_S if trace_out is not None else None),
         oracle=not no_oracle,
