@@ -122,12 +122,14 @@ def test_the_heaviest_chain_asks_for_as_many_passes_as_are_needed(seed):
 def test_weights_under_a_limit_cover_no_moment_twice_and_respect_it(seed):
     demand, limit_j, pass_j = random_intervals(seed), 6.0, 2.0
     own_j = np.full(len(demand), 1.0)
-    weights = capped_weights(demand, pass_j, own_j, limit_j)
+    weights, too_dear = capped_weights(demand, pass_j, own_j, limit_j)
     assert np.array_equal(feasible(demand, weights), weights)
     assert np.all(own_j + weights * demand.passes * pass_j <= limit_j + 1e-6)
-    unlimited = capped_weights(demand, pass_j, own_j, 1e6)
+    unlimited, none = capped_weights(demand, pass_j, own_j, 1e6)
     assert unlimited @ demand.passes == pytest.approx(fewest_passes(demand))
     assert 0.0 < weights @ demand.passes < unlimited @ demand.passes
+    assert too_dear > 1.0
+    assert none == pytest.approx(0.0, abs=1e-6)
 
 
 def test_weights_that_cover_a_moment_twice_are_lowered():

@@ -19,9 +19,10 @@ from festina.simulator.tables import Bias, truth_table
 from festina.simulator.workload import Workload
 
 _POINTS = 64  # intervals per request, of a chain
-_ROWS = 6000  # intervals per model, of a linear program
-_LIMITS = (2.0, 4.0)  # of what a request should cost, over the mean
-_MIXES = (0.0, 0.3, 0.6)  # share of the chain in the weights
+_ROWS = 5000  # intervals per model, of a linear program
+_LIMIT = 4.0  # of what a request should cost, over the mean, to begin with
+_STEP = 1.7  # between limits
+_TRIES = 3
 
 
 class Cluster(Protocol):
@@ -156,12 +157,18 @@ def _pass_shares(
         return
     own_j = token_energy_j(workload, price)
     pass_j = np.array([p.pass_j for p in price])
-    mean_j = float(np.mean(own_j + chain * pass_j[workload.model]))
-    for limit in _LIMITS:
-        capped = np.zeros(len(workload))
+    limit_j = _LIMIT * float(np.mean(own_j + chain * pass_j[workload.model]))
+    raised: list[bool] = []
+    while len(raised) < _TRIES and len(set(raised)) < 2:
+        capped, too_dear = np.zeros(len(workload)), 0.0
         for model, requests in enumerate(models):
-            _add_capped(capped, workload, requests, pass_j[model], own_j, limit * mean_j, stall_ms)
-        yield from (mix * chain + (1.0 - mix) * capped for mix in _MIXES)
+            too_dear += _add_capped(
+                capped, workload, requests, pass_j[model], own_j, limit_j, stall_ms
+            )
+        yield capped
+        # The best bound is concave in the limit: it rises while more than may fail are too dear.
+        raised.append(too_dear > failed)
+        limit_j *= _STEP if raised[-1] else 1.0 / _STEP
 
 
 def _add_capped(
@@ -172,12 +179,17 @@ def _add_capped(
     own_j: Array,
     limit_j: float,
     stall_ms: float,
-) -> None:
-    """Adds one model's passes; of a model with many requests only every few have intervals."""
+) -> float:
+    """Adds one model's passes; of a model with many requests only every few have intervals.
+
+    Returns:
+        How many requests it is better to fail than to serve at this limit.
+    """
     if len(requests) == 0:
-        return
+        return 0.0
     some = requests[:: -(-2 * len(requests) // _ROWS)]
     points = min(16, _ROWS // len(some) - 1)
     demand = intervals(workload, some, points, stall_ms)
-    weights = capped_weights(demand, pass_j, own_j, limit_j)
+    weights, too_dear = capped_weights(demand, pass_j, own_j, limit_j)
     np.add.at(passes, demand.request, weights * demand.passes)
+    return too_dear

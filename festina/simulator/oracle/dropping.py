@@ -18,7 +18,9 @@ from festina.errors import FestinaError
 from festina.simulator.oracle.demand import Array, Intervals
 
 
-def capped_weights(demand: Intervals, pass_j: float, own_j: Array, limit_j: float) -> Array:
+def capped_weights(
+    demand: Intervals, pass_j: float, own_j: Array, limit_j: float
+) -> tuple[Array, float]:
     """Weights of intervals, as in `heaviest_chain` but shared out over many requests.
 
     Minimises passes·pass_j + Σ z·(limit_j - own_j), where z ≥ 0 is the share of a request that is
@@ -32,7 +34,7 @@ def capped_weights(demand: Intervals, pass_j: float, own_j: Array, limit_j: floa
         limit_j: What no request should cost.
 
     Returns:
-        float64[n] ≥ 0; whatever they cover sums to at most 1 at any time.
+        Weights float64[n] ≥ 0, whose sum is at most 1 at any time that they cover, and Σ z.
 
     Raises:
         FestinaError: HiGHS finds no optimum.
@@ -44,8 +46,11 @@ def capped_weights(demand: Intervals, pass_j: float, own_j: Array, limit_j: floa
     if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         status = solver.modelStatusToString(solver.getModelStatus())
         raise FestinaError(f"the oracle's linear program ended as {status}")
-    duals = np.array(solver.getSolution().row_dual)[: len(demand)]
-    return feasible(demand, np.maximum(duals, 0.0) / pass_j)
+    solution = solver.getSolution()
+    duals = np.array(solution.row_dual)[: len(demand)]
+    times = len(solution.col_value) - len(np.unique(demand.request))
+    failed = float(np.sum(solution.col_value[times:]))
+    return feasible(demand, np.maximum(duals, 0.0) / pass_j), failed
 
 
 def _silent_solver() -> highspy.Highs:
