@@ -6,8 +6,7 @@ import pytest
 from festina.device import physics
 from festina.simulator.oracle import lower_bound
 from festina.simulator.policies import POLICIES
-from festina.simulator.run import ClusterSettings, simulate
-from festina.simulator.tables import draw_bias
+from festina.simulator.run import ClusterSettings, simulate, truth_bias
 from festina.simulator.workload import Deployment, Workload
 
 SHAPES = ("llama-3b", "llama-8b", "yi-9b", "llama-8b")
@@ -40,8 +39,8 @@ def workload(seed, rate, seconds=60.0):
 def test_no_policy_beats_the_bound(policy, kind, seed, rate):
     work = workload(seed, rate)
     cluster = ClusterSettings(gpus=2, gpu=physics.gpu_named(kind), seed=seed)
-    bias = draw_bias(len(SHAPES), np.random.default_rng([seed, 1]), cluster.truth)
     result = simulate(work, cluster, policy)
+    bias = truth_bias(work, cluster)
     bound = lower_bound(work, cluster, result.slo_attainment, bias=bias)
     assert result.energy_j > bound.energy_j
     assert bound.energy_j > bound.parts.parked
