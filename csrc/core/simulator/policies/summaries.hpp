@@ -42,18 +42,41 @@ inline int uncached_tokens(const Request& q) {
   return std::max(1, q.prompt_tokens() - cached);
 }
 
-// Time for the prompts that wait on the GPU, on all of its SMs.
-inline double queue_ms(const Cluster& c, const Gpu& g) {
+// How a GPU runs the steps of its models: one on all SMs after the other, or on partitions.
+enum class Sharing : std::uint8_t { in_turns, side_by_side };
+
+// Time for the prompts of a lane on all SMs, and whether they can still be in time on its share.
+struct Queue {
+  double ms = 0;
+  bool in_time = true;
+};
+inline Queue queue_of(const Cluster& c, const Lane& l, int clock, double sharers) {
   constexpr int kChunk = 2048;
+  double tokens = 0;
+  for (const int r : l.waiting) tokens += uncached_tokens(c.request(r));
+  Queue queue;
+  if (tokens < 1) return queue;
+  StepWork w;
+  w.tokens = static_cast<int>(std::min<double>(tokens, kChunk));
+  const double token_ms = c.belief().step(l.model, w, c.full_rung(), clock).latency_ms / w.tokens;
+  for (const int r : l.waiting) {
+    const Request& q = c.request(r);
+    queue.ms += uncached_tokens(q) * token_ms;
+    queue.in_time = queue.in_time && c.now_ms() + queue.ms * sharers <= q.next_due_ms();
+  }
+  return queue;
+}
+
+// Time for the prompts that a new one has to wait for. On partitions these are not those whose
+// model runs, as long as they are in time: they have their SMs.
+inline double queue_ms(const Cluster& c, const Gpu& g, Sharing sharing) {
+  const auto sharers = static_cast<double>(std::count_if(
+      g.lanes.begin(), g.lanes.end(), [](const auto& l) { return !l->waiting.empty(); }));
   double sum_ms = 0;
   for (const auto& l : g.lanes) {
-    double tokens = 0;
-    for (const int r : l->waiting) tokens += uncached_tokens(c.request(r));
-    if (tokens < 1) continue;
-    StepWork w;
-    w.tokens = static_cast<int>(std::min<double>(tokens, kChunk));
-    const double unit_ms = c.belief().step(l->model, w, c.full_rung(), g.clock).latency_ms;
-    sum_ms += unit_ms * tokens / w.tokens;
+    const Queue queue = queue_of(c, *l, g.clock, sharers);
+    if (sharing == Sharing::side_by_side && l->busy && queue.in_time) continue;
+    sum_ms += queue.ms;
   }
   return sum_ms;
 }
@@ -81,14 +104,14 @@ inline double evictable_bytes(const Cluster& c, const Gpu& g) {
 
 // What the GPU's agent would report. Caches of all models share the memory that weights leave, so
 // that tokens are counted at the size of the largest; idle weights make way for both.
-inline placement::Summary summary_of(const Cluster& c, const Gpu& g) {
+inline placement::Summary summary_of(const Cluster& c, const Gpu& g, Sharing sharing) {
   placement::Summary s;
   s.clock_mhz = c.table().clock_mhz(g.clock);
   s.clock_target_mhz = c.table().clock_mhz(g.clock_target);
   s.parked = g.power == Power::parked;
   const Opening opening = next_opening(c, g);
   s.sms_free = opening.sms;
-  s.free_in_ms = s.parked ? 0.0F : static_cast<float>(opening.in_ms + queue_ms(c, g));
+  s.free_in_ms = s.parked ? 0.0F : static_cast<float>(opening.in_ms + queue_ms(c, g, sharing));
   double token_bytes = 1;
   for (const auto& l : g.lanes) {
     if (l->weights == Weights::absent && l->empty()) continue;
@@ -104,8 +127,10 @@ inline placement::Summary summary_of(const Cluster& c, const Gpu& g) {
 
 class Summaries {
  public:
-  Summaries(Cluster& c, const placement::Options& options, double every_ms)
+  Summaries(Cluster& c, const placement::Options& options, double every_ms,
+            Sharing sharing = Sharing::in_turns)
       : view_({{kKind, c.table()}}, options),
+        sharing_(sharing),
         every_ms_(every_ms),
         told_ms_(static_cast<std::size_t>(c.gpus()), -kNever),
         tickets_(static_cast<std::size_t>(c.gpus())) {
@@ -160,13 +185,14 @@ class Summaries {
     const auto at = static_cast<std::size_t>(slot);
     if (c.now_ms() - told_ms_[at] < every_ms_) return;
     told_ms_[at] = c.now_ms();
-    placement::Summary summary = summary_of(c, c.gpu(slot));
+    placement::Summary summary = summary_of(c, c.gpu(slot), sharing_);
     summary.tickets = std::exchange(tickets_[at], {});
     view_.update(slot, std::move(summary));
   }
 
   static constexpr int kOutputLeast = 512;
   placement::ClusterView view_;
+  Sharing sharing_;
   double every_ms_;
   std::vector<double> told_ms_;
   std::vector<std::vector<std::uint64_t>> tickets_;
