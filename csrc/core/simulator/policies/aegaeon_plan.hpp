@@ -24,7 +24,7 @@ struct PlanOptions {
   double wait_miss = 0.3;    // share of the prompts that wait for others that miss theirs
   double utilisation = 0.8;  // of either kind of GPU, at most
   double fill = 4;           // weights in use at once / memory of the decode GPUs, at most
-  double worth = 0.01;       // attainment that a further GPU must bring
+  double worth = 0.03;       // attainment, as expected, that is given up for fewer GPUs
 };
 
 // Searches all splits for the best expected attainment, and takes the fewest GPUs that come close.
