@@ -13,6 +13,7 @@ POLICIES: tuple[str, ...] = (
     "festina-paper",
     "serverlessllm",
     "muxserve",
+    "dilu",
     "aegaeon",
     "aegvoltana",
 )

@@ -5,6 +5,7 @@
 
 #include "core/simulator/policies/aegaeon.hpp"
 #include "core/simulator/policies/aegvoltana.hpp"
+#include "core/simulator/policies/dilu.hpp"
 #include "core/simulator/policies/festina.hpp"
 #include "core/simulator/policies/festina_paper.hpp"
 #include "core/simulator/policies/muxserve.hpp"
@@ -15,7 +16,7 @@
 namespace festina::simulator {
 
 inline constexpr const char* kPolicies =
-    "festina, festina-paper, serverlessllm, muxserve, aegaeon, aegvoltana";
+    "festina, festina-paper, serverlessllm, muxserve, dilu, aegaeon, aegvoltana";
 
 // The policy of that name. Throws BadSetup.
 inline std::unique_ptr<Policy> make_policy(const std::string& name, int gpus,
@@ -40,6 +41,11 @@ inline std::unique_ptr<Policy> make_policy(const std::string& name, int gpus,
     const MuxServeOptions o(settings);
     settings.done("a setting of muxserve");
     return std::make_unique<MuxServe>(o, gpus);
+  }
+  if (name == "dilu") {
+    const DiluOptions o(settings);
+    settings.done("a setting of dilu");
+    return std::make_unique<Dilu>(o);
   }
   if (name == "aegaeon") {
     const AegaeonOptions o(settings);

@@ -65,6 +65,7 @@ class MuxServe : public Policy {
   void dispatch(Cluster& c, Gpu& g) override {
     if (!g.awake()) return;
     load_wanted(c, g);
+    make_cache_room(c, g);
     if (start_prefill(c, g)) start_decodes(c, g);
   }
 
@@ -168,6 +169,14 @@ class MuxServe : public Policy {
       c.load(g, model);
       i = 0;  // unloading reorders lanes
     }
+  }
+
+  static void make_cache_room(Cluster& c, Gpu& g) {
+    double bytes = 0;
+    for (const auto& l : g.lanes) {
+      if (l->weights == Weights::ready) bytes = std::max(bytes, lacking_cache_bytes(c, g, *l));
+    }
+    free_memory(c, g, bytes);
   }
 
   // KV cache that a model is worth: its declared rate times the cache of a mean request.

@@ -112,6 +112,13 @@ inline bool free_memory(Cluster& c, Gpu& g, double bytes) {
   return true;
 }
 
+// Memory that must be free for the cache of the lane's first prompt; 0: there is room.
+inline double lacking_cache_bytes(const Cluster& c, const Gpu& g, const Lane& l) {
+  if (l.waiting.empty() || c.admitted(l.waiting.front())) return 0;
+  const double need = c.expected_kv_bytes(l.waiting.front());
+  return c.memory_free_bytes(g) < need ? need : 0;
+}
+
 // Where weights that no GPU has are best loaded: where the weights that have to go were used least
 // recently, then where the fewest requests are. kNone: nowhere is room.
 inline int cheapest_to_load(Cluster& c, double bytes) {

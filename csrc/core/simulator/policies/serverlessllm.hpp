@@ -72,7 +72,7 @@ class ServerlessLlm : public Policy {
     if (l.weights == Weights::absent && (turn.reserved || !l.empty())) fetch(c, g, turn.owner);
     if (l.weights != Weights::ready || l.busy) return;
     if (turn.reserved) return answer(c, g);
-    make_cache_room(c, g, l);
+    free_memory(c, g, lacking_cache_bytes(c, g, l));
     if (start_iteration(c, g, l, options_.batch, c.full_rung())) return;
     if (!l.empty()) return;
     start_instances(c);
@@ -197,13 +197,6 @@ class ServerlessLlm : public Policy {
     t.owner = t.next;
     t.refuge = t.next = kNone;
     c.touch(refuge);
-  }
-
-  // Idle weights leave where the cache of the first that waits finds no room.
-  static void make_cache_room(Cluster& c, Gpu& g, const Lane& l) {
-    if (l.waiting.empty() || c.admitted(l.waiting.front())) return;
-    const double need_bytes = c.expected_kv_bytes(l.waiting.front());
-    if (c.memory_free_bytes(g) < need_bytes) free_memory(c, g, need_bytes);
   }
 
   // A GPU without work: after the keep-alive it holds nothing.
