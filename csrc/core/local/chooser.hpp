@@ -121,15 +121,9 @@ class Chooser {
     const double budget_ms = ends_by(urgent.lane, decodes > 0) - now_ms;
     Choice choice;
     choice.chunks = fill(lane, *urgent.prompt, free_bytes);
-    StepWork w{decodes, lane.context_mean, 0, 0};
-    double cached = 0;
-    for (const Chunk& c : choice.chunks) {
-      w.tokens += c.tokens;
-      cached += static_cast<double>(c.cached_tokens) * c.tokens;
-    }
-    if (w.tokens > 0) w.cached_mean = cached / w.tokens;
-    const int most = w.tokens;
-    const int tokens = largest(cost, lane.model, w, budget_ms);
+    const StepWork alone{decodes, lane.context_mean, 0, 0};
+    const int most = total(choice.chunks);
+    const int tokens = largest(cost, lane.model, alone, choice.chunks, budget_ms);
     if (tokens < std::min(most, options_.chunk_min_tokens) && !groups_.empty()) return {};
     cut(choice.chunks, tokens);
     choice.lane = urgent.lane;
@@ -151,9 +145,10 @@ class Chooser {
     for (const Prompt& p : lane.prompts) {
       if (left <= 0) break;
       if (p.id == first.id) continue;
-      const double need = p.admitted ? 0 : p.memory_bytes;
-      if (need > free_bytes) continue;
-      free_bytes -= need;
+      if (!p.admitted) {
+        if (p.memory_bytes > free_bytes) continue;
+        free_bytes -= p.memory_bytes;
+      }
       add(p);
     }
     return chunks;
@@ -168,14 +163,33 @@ class Chooser {
     chunks.resize(kept);
   }
 
-  // Most prompt tokens, up to those of `w`, with which the step stays within the budget.
+  static int total(const std::vector<Chunk>& chunks) {
+    int sum = 0;
+    for (const Chunk& c : chunks) sum += c.tokens;
+    return sum;
+  }
+
+  // `w` with the first `tokens` of the chunks. Their caches differ, so that what is cut off changes
+  // the mean.
+  static StepWork joined(StepWork w, const std::vector<Chunk>& chunks, int tokens) {
+    double cached = 0;
+    for (const Chunk& c : chunks) {
+      const int taken = std::min(c.tokens, tokens - w.tokens);
+      cached += static_cast<double>(c.cached_tokens) * taken;
+      w.tokens += taken;
+    }
+    if (w.tokens > 0) w.cached_mean = cached / w.tokens;
+    return w;
+  }
+
+  // Most tokens of the chunks with which the step stays within the budget.
   template <class Cost>
-  int largest(const Cost& cost, int model, StepWork w, double budget_ms) const {
-    const int most = w.tokens;
+  int largest(const Cost& cost, int model, const StepWork& w, const std::vector<Chunk>& chunks,
+              double budget_ms) const {
+    const int most = total(chunks);
     budget_ms /= upper(cost, model, Phase::prefill);
     const auto fits = [&](int tokens) {
-      w.tokens = tokens;
-      return cost.latency_ms(model, w) <= budget_ms;
+      return cost.latency_ms(model, joined(w, chunks, tokens)) <= budget_ms;
     };
     if (groups_.empty() || fits(most)) return most;
     int low = 0, high = most;
