@@ -283,7 +283,7 @@ class Cluster {
     s.rung = rung;
     s.decodes = decodes;
     s.chunks = std::move(chunks);
-    s.noise = setup_.noise > 0 ? std::exp(setup_.noise * random_.normal()) : 1.0;
+    s.noise = noise();
     s.start_ms = now_ms_;
     s.clock_at_start = g.clock;
     s.predicted_ms = predict_ms(l, decodes, s.chunks, rung, g.clock);
@@ -395,6 +395,12 @@ class Cluster {
       hints[m].output_tokens /= std::max(1.0, count[m]);
     }
     return hints;
+  }
+
+  // Its mean is 1, so that noise slows or speeds no policy on the whole.
+  double noise() noexcept {
+    if (setup_.noise <= 0) return 1;
+    return std::exp(setup_.noise * (random_.normal() - setup_.noise / 2));
   }
 
   Request& own(int r) noexcept { return requests_[static_cast<std::size_t>(r)]; }
@@ -563,6 +569,7 @@ class Cluster {
   void handle(Policy& policy, const Event& event);
   void end_steps(Policy& policy, Gpu& g);
   void end_step(Policy& policy, Gpu& g, Step& s);
+  void charge(const Step& s);
   void emit(Request& q);
   void complete(Policy& policy, Gpu& g, int r);
   void end(int r);

@@ -55,7 +55,10 @@ inline void Cluster::run(Policy& policy, const std::function<bool(double)>& prog
     }
   }
   if (!stopped) now_ms_ = last_ms;  // all policies are metered over the same time
-  for (Gpu& g : gpus_) settle(g);
+  for (Gpu& g : gpus_) {
+    settle(g);
+    for (const Step& s : g.steps) charge(s);  // cut short
+  }
   end_ms_ = now_ms_;
   for (Request& q : requests_) {
     if (q.stage == Stage::done || q.stage == Stage::rejected) continue;
@@ -129,10 +132,12 @@ inline void Cluster::handle(Policy& policy, const Event& event) {
 
 inline void Cluster::end_steps(Policy& policy, Gpu& g) {
   settle(g);
-  constexpr double kDone = 1e-9;  // of rounding, when several steps end together
+  // What is left then is rounding. It is judged as time: after hours the clock resolves no share of
+  // a short step that small, and a step that is never done would end again and again.
+  constexpr double kDoneMs = 1e-6;
   std::vector<Step> ended;
   for (std::size_t i = 0; i < g.steps.size();) {
-    if (g.steps[i].left > kDone) {
+    if (g.steps[i].left * g.steps[i].alone_ms * g.stretch > kDoneMs) {
       ++i;
       continue;
     }
@@ -157,15 +162,13 @@ inline void Cluster::end_step(Policy& policy, Gpu& g, Step& s) {
   l.busy = l.prefilling || l.decoding;
   record({g.index, l.model, s.chunks.empty() ? "decode" : "prefill", s.start_ms, now_ms_,
           table().clock_mhz(s.clock_at_start), table().sms(s.rung), s.decodes, s.tokens()});
-  const double shares = s.tokens() + s.decodes;
-  const double token_j = s.energy_j / shares;
+  charge(s);
   const auto decodes = static_cast<std::size_t>(s.decodes);
   std::size_t kept = 0;
   for (std::size_t i = 0; i < l.running.size(); ++i) {
     const int r = l.running[i];
     if (i < decodes) {
       Request& q = own(r);
-      q.energy_j += token_j;
       ++q.done_tokens;
       emit(q);
       if (q.generated == q.output_tokens) {
@@ -185,7 +188,6 @@ inline void Cluster::end_step(Policy& policy, Gpu& g, Step& s) {
   refresh(l);
   for (const Chunk& c : s.chunks) {
     Request& q = own(c.request);
-    q.energy_j += token_j * c.tokens;
     q.done_tokens += c.tokens;
     g.kv_bytes += kv_bytes(l.model, c.tokens);
     if (q.pending_tokens() > 0) continue;
@@ -198,6 +200,15 @@ inline void Cluster::end_step(Policy& policy, Gpu& g, Step& s) {
     }
   }
   make_room(g, l);
+}
+
+// Requests bear the energy of a step in proportion to their tokens in it.
+inline void Cluster::charge(const Step& s) {
+  const double token_j = s.energy_j / (s.tokens() + s.decodes);
+  for (std::size_t i = 0; i < static_cast<std::size_t>(s.decodes); ++i) {
+    own(s.lane->running[i]).energy_j += token_j;
+  }
+  for (const Chunk& c : s.chunks) own(c.request).energy_j += token_j * c.tokens;
 }
 
 // Outputs grew beyond what was expected: the newest request gives up its cache, unless a step needs
