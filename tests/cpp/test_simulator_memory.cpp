@@ -248,7 +248,8 @@ void policies_leave_nothing_over(const std::string& policy, std::uint64_t seed) 
   Device d = device();
   d.memory_bytes = 3.5 * kWeightBytes + random.between(2500, 20'000) * kTokenBytes;
   Setup s = setup(at_ms + 1);
-  s.gpus = 1 + random.below(3);
+  // Aegaeon prefills and decodes on GPUs of their own.
+  s.gpus = (policy.starts_with("aeg") ? 2 : 1) + random.below(3);
   s.seed = seed;
   s.noise = 0.05;
   s.batch_max = 1 + random.below(16);
@@ -272,7 +273,8 @@ int main() {
   a_parked_gpu_wakes_before_it_works();
   a_run_cut_short_still_accounts_for_its_joules();
   followers_wait_for_their_predecessor();
-  for (const char* policy : {"festina", "festina-paper", "serverlessllm", "muxserve"}) {
+  for (const char* policy :
+       {"festina", "festina-paper", "serverlessllm", "muxserve", "aegaeon", "aegvoltana"}) {
     for (std::uint64_t seed = 1; seed <= 20; ++seed) policies_leave_nothing_over(policy, seed);
   }
 }

@@ -221,10 +221,10 @@ class Cluster {
     rerate(g);
   }
 
-  // Forgets weights; the lane must be empty and idle.
+  // Forgets weights, if the lane has any; it must be idle, and goes where it is empty.
   void unload(Gpu& g, int model_index) {
     Lane& l = *g.lane(model_index);
-    g.weight_bytes -= weight_bytes(model_index);
+    if (l.weights != Weights::absent) g.weight_bytes -= weight_bytes(model_index);
     l.weights = Weights::absent;
     if (!l.empty()) return;
     const std::int16_t at = g.lane_of[static_cast<std::size_t>(model_index)];
