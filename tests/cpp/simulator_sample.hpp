@@ -87,7 +87,7 @@ inline Request request(double arrival_ms, int model, int input_tokens, int outpu
 inline std::vector<Deployment> deployments(int models, double time_bias = 1) {
   std::vector<Deployment> rows;
   for (int m = 0; m < models; ++m) {
-    rows.push_back({"m" + std::to_string(m), m, {time_bias, time_bias}, {1, 1}});
+    rows.push_back({std::to_string(m), m, {time_bias, time_bias}, {1, 1}});
   }
   return rows;
 }
