@@ -1,7 +1,7 @@
 """Dilu: packed onto few GPUs, SM quotas that follow demand, instances that follow what lasts."""
 
 import pytest
-from policy_runs import all_ended_well, overlapping, play, random_rows, spans, workload_of
+from policy_runs import all_ended_well, most_sms, overlapping, play, random_rows, spans, workload_of
 
 from festina.simulator.workloads import build_workload
 
@@ -52,11 +52,7 @@ def test_steps_side_by_side_never_use_more_sms_than_there_are():
     result = play("dilu", workload, exact=False)
     assert all_ended_well(result, workload)
     steps = steps_of(result)
-    shares = [
-        sum(s.sms for s in steps if s.start_ms <= at < s.start_ms + s.duration_ms - 1e-6)
-        for at in {step.start_ms for step in steps}
-    ]
-    assert SMS / 2 < max(shares) <= SMS
+    assert SMS / 2 < most_sms(steps) <= SMS
     assert len({s.sms for s in steps_of(result, "m0")}) > 1
 
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 import pytest
-from policy_runs import all_ended_well, overlapping, play, random_rows, spans, workload_of
+from policy_runs import all_ended_well, most_sms, overlapping, play, random_rows, spans, workload_of
 
 from festina.simulator.workloads import build_workload
 
@@ -26,9 +26,7 @@ def test_sm_shares_never_change_and_fit_the_gpu():
     assert all(len(sms) == 1 for sms in shares.values())
     (prompts,) = shares["prefill", ""]
     assert all(prompts > 2 * next(iter(shares["decode", f"m{i}"])) for i in range(4))
-    for moment in {step.start_ms for step in steps}:
-        running = [s.sms for s in steps if s.start_ms <= moment < s.start_ms + s.duration_ms - 1e-6]
-        assert sum(running) <= SMS
+    assert SMS / 2 < most_sms(steps) <= SMS
 
 
 def test_prompts_run_beside_decodes_of_the_same_model_and_of_others():

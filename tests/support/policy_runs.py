@@ -74,6 +74,17 @@ def overlapping(first, second):
     ]
 
 
+def most_sms(steps):
+    """The most SMs that steps of one GPU hold at the same time; an end comes before a start."""
+    ends = [(round(s.start_ms + s.duration_ms, 6), -s.sms) for s in steps]
+    starts = [(round(s.start_ms, 6), s.sms) for s in steps]
+    held = most = 0
+    for _, change in sorted(ends + starts):
+        held += change
+        most = max(most, held)
+    return most
+
+
 def all_ended_well(result, workload):
     """Nothing was lost: each request ended exactly once, as completed."""
     return (result.completed, result.failed, result.rejected) == (len(workload), 0, 0)
