@@ -18,12 +18,6 @@ from festina.simulator.result import EnergyBy, ModelResult, PolicyResult, Span, 
 from festina.simulator.tables import Bias, TruthSettings, belief_table, draw_bias, truth_table
 from festina.simulator.workload import Workload
 
-DRAIN_S = 300.0
-"""Metered after the sending window, by all policies; what is not done by then has failed."""
-
-DRAIN_LOOP_S = 1800.0
-"""The same where clients send their next request only after an answer."""
-
 _STORAGE_BYTES_PER_S = 6e9  # [A] NVMe, read straight into pinned memory
 _PEER_BYTES_PER_S = 300e9  # [A] NVLink 4, two thirds of its 450 GB/s each way
 _MOVE_FIXED_MS = 3.0  # [A] pause of a request that migrates, beside its copy
@@ -165,16 +159,11 @@ def _setup(
         "default_clock_mhz": cluster.default_clock_mhz,
         "batch_max": cluster.batch_max,
         "duration_ms": workload.duration_s * 1e3,
-        "drain_ms": drain_s(workload) * 1e3,
+        "drain_ms": (workload.metered_s - workload.duration_s) * 1e3,
         "bucket_ms": _interval_s(workload) * 1e3,
         "window_from_ms": start_s * 1e3,
         "window_to_ms": end_s * 1e3,
     }
-
-
-def drain_s(workload: Workload) -> float:
-    """How long after the sending window is metered, the same for every policy."""
-    return DRAIN_LOOP_S if (workload.follows >= 0).any() else DRAIN_S
 
 
 def _interval_s(workload: Workload) -> float:

@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 
 from festina.errors import BadRequestError
 
+DRAIN_S = 300.0
+"""Granted after the sending window."""
+
+DRAIN_LOOP_S = 1800.0
+"""The same where clients send their next request only after an answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
@@ -82,6 +88,16 @@ class Workload:
         self._all("follows", earlier & (self.follows >= -1), "-1 or an earlier request")
         self._all("ttft_ms", np.isfinite(self.ttft_ms) & (self.ttft_ms > 0), "more than 0")
         self._all("tbt_ms", np.isfinite(self.tbt_ms) & (self.tbt_ms > 0), "more than 0")
+
+    @property
+    def metered_s(self) -> float:
+        """How long every policy is metered: the sending window and what is granted to end in.
+
+        What is not done by then has failed. The same time for all, so that idle power counts
+        alike.
+        """
+        loops = bool((self.follows >= 0).any())
+        return self.duration_s + (DRAIN_LOOP_S if loops else DRAIN_S)
 
     def __len__(self) -> int:
         return len(self.arrival_ms)

@@ -163,7 +163,7 @@ def test_parts_add_up_and_parked_gpus_are_a_floor():
     assert bound.energy_j == pytest.approx(
         parts.dynamic + parts.awake + parts.parked + parts.loading
     )
-    assert parts.parked == pytest.approx(2 * 60.0 * physics.parked_w(H100))
+    assert parts.parked == pytest.approx(2 * workload().metered_s * physics.parked_w(H100))
     assert min(parts.dynamic, parts.awake) > 0.0
 
 

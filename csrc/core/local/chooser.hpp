@@ -24,6 +24,15 @@ struct StepWork {
   Phase phase() const noexcept { return tokens > 0 ? Phase::prefill : Phase::decode; }
 };
 
+// Time for a whole prompt behind `cached` tokens, in chunks: the middle one stands for all, because
+// attention grows with what is cached. `Cost` as below.
+template <class Cost>
+double prompt_ms(const Cost& cost, int model, int tokens, double cached, int chunk_tokens) {
+  if (tokens <= chunk_tokens) return cost.latency_ms(model, StepWork{0, 0, tokens, cached});
+  const double middle = cached + (tokens - chunk_tokens) / 2.0;
+  return cost.latency_ms(model, StepWork{0, 0, chunk_tokens, middle}) * tokens / chunk_tokens;
+}
+
 // Decides for one GPU that runs one step at a time. `Cost` is a view of the profile at the GPU's
 // operating point:
 //   double latency_ms(int model, const StepWork&) const;

@@ -97,4 +97,15 @@ class Belief {
   std::vector<std::array<Factor, kPhases>> learnt_;
 };
 
+// The belief at one operating point, as csrc/core/local wants it.
+struct StepCost {
+  const Belief& belief;
+  int rung;
+  int clock;
+  double latency_ms(int model, const StepWork& w) const {
+    return belief.step(model, w, rung, clock).latency_ms;
+  }
+  double spread(int model, Phase phase) const { return belief.spread(model, phase); }
+};
+
 }  // namespace festina::simulator

@@ -110,7 +110,7 @@ def lower_bound(
         total_j, awake_j = _kept(workload, price, pass_share, failed)
         if total_j > best_j:
             best_j, best_awake_j = total_j, awake_j
-    parked_j = cluster.gpus * physics.parked_w(cluster.gpu) * workload.duration_s
+    parked_j = cluster.gpus * physics.parked_w(cluster.gpu) * workload.metered_s
     parts = OracleParts(dynamic=best_j - best_awake_j, awake=best_awake_j, parked=parked_j)
     return OracleBound(
         energy_j=parked_j + best_j,

@@ -30,6 +30,7 @@ class FestinaClock {
  public:
   struct Prompt {
     int tokens = 0;
+    int cached = 0;
     float ttft_ms = 0;
   };
   // The prompts of one model that came to one GPU of late.
@@ -62,10 +63,11 @@ class FestinaClock {
     const Request& q = c.request(r);
     if (s.lanes.empty()) s.lanes.resize(static_cast<std::size_t>(c.models()));
     Recent& recent = s.lanes[static_cast<std::size_t>(q.model)];
-    recent.prompts[recent.next++ % kRecent] = {q.pending_tokens(), q.ttft_ms};
+    recent.prompts[recent.next++ % kRecent] = {q.input_tokens - q.cached_tokens, q.cached_tokens,
+                                               q.ttft_ms};
     recent.hardest = hardest(c, q.model, recent);
     recent.per_ms = per_ms(c, recent) + 1.0 / options_.memory_ms;
-    recent.tokens += 0.2 * (q.pending_tokens() - recent.tokens);
+    recent.tokens += 0.2 * (q.input_tokens - q.cached_tokens - recent.tokens);
     recent.updated_ms = c.now_ms();
     s.checked_ms = -kNever;
   }
@@ -78,11 +80,9 @@ class FestinaClock {
     const Demand d = demand(c, shares_, c.top_clock());
     if (d.decode + d.prefill > options_.utilisation) return false;
     const Request& q = c.request(r);
-    double queue_ms = prefill_ms(c, q.model, q.prompt_tokens() - q.cached_tokens, c.top_clock());
+    double queue_ms = prefill_ms(c, q, c.top_clock());
     for (const auto& l : g.lanes) {
-      double tokens = 0;
-      for (const int w : l->waiting) tokens += c.request(w).pending_tokens();
-      if (tokens > 0) queue_ms += prefill_ms(c, l->model, static_cast<int>(tokens), c.top_clock());
+      for (const int w : l->waiting) queue_ms += prefill_ms(c, c.request(w), c.top_clock());
     }
     double ready_ms = d.longest_ms;
     if (g.clock_target < c.top_clock()) ready_ms += c.device().clock_switch_ms;
@@ -157,10 +157,15 @@ class FestinaClock {
 
   State& state(const Gpu& g) { return gpus_[static_cast<std::size_t>(g.index)]; }
 
-  static double prefill_ms(const Cluster& c, int model, int tokens, int clock) {
-    StepWork w;
-    w.tokens = tokens;
-    return c.belief().step(model, w, c.full_rung(), clock).latency_ms;
+  // Time for a whole prompt behind `cached` tokens, in chunks.
+  static double prefill_ms(const Cluster& c, int model, int tokens, int cached, int clock) {
+    constexpr int kChunk = 2048;
+    return local::prompt_ms(StepCost{c.belief(), c.full_rung(), clock}, model, std::max(1, tokens),
+                            cached, kChunk);
+  }
+  static double prefill_ms(const Cluster& c, const Request& q, int clock) {
+    const int cached = std::max(q.done_tokens, q.generated == 0 ? q.cached_tokens : 0);
+    return prefill_ms(c, q.model, q.prompt_tokens() - cached, cached, clock);
   }
 
   // The highest clock at which a prompt takes no more dynamic energy than at the lowest.
@@ -182,7 +187,7 @@ class FestinaClock {
     double need = 0;
     for (const Prompt& p : recent.prompts) {
       if (p.tokens == 0) continue;
-      const double ratio = prefill_ms(c, model, p.tokens, c.top_clock()) / p.ttft_ms;
+      const double ratio = prefill_ms(c, model, p.tokens, p.cached, c.top_clock()) / p.ttft_ms;
       if (ratio > need) {
         need = ratio;
         worst = p;
@@ -247,7 +252,7 @@ class FestinaClock {
       const std::size_t ahead = std::min<std::size_t>(l.waiting.size(), kRecent);
       for (std::size_t k = 0; k < ahead && l.weights == Weights::ready; ++k) {
         const Request& q = c.request(l.waiting[k]);
-        queue_ms += prefill_ms(c, l.model, std::max(1, q.pending_tokens()), clock);
+        queue_ms += prefill_ms(c, q, clock);
         const double left_ms =
             local::rolled_deadline(q.sent_ms, q.ttft_ms * (1 - options_.margin), c.now_ms()) -
             c.now_ms();
@@ -259,7 +264,7 @@ class FestinaClock {
       const int raised = options_.raise ? c.top_clock() : clock;
       const double raise_ms = raised > clock ? c.device().clock_switch_ms : 0;
       const double need_ms =
-          raise_ms + d.longest_ms + prefill_ms(c, l.model, p.tokens, raised) / free;
+          raise_ms + d.longest_ms + prefill_ms(c, l.model, p.tokens, p.cached, raised) / free;
       if (need_ms > p.ttft_ms * (1 - options_.margin)) return false;
     }
     return true;

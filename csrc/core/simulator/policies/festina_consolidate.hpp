@@ -21,7 +21,7 @@ struct ConsolidationOptions {
   double every_ms = 10'000;
   double stay_ms = 120'000;     // a GPU stays awake, and parked, at least this long
   double horizon_ms = 300'000;  // how long the load is expected to stay as it is
-  double least_w = 15;         // a smaller saving is not worth the risk
+  double least_w = 25;          // a smaller saving is not worth the risk
   double rare = 0.2;            // arrivals over the horizon below which weights may go
 };
 

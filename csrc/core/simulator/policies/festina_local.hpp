@@ -18,7 +18,7 @@ class FestinaLocal {
   void dispatch(Cluster& c, Gpu& g) {
     if (!g.awake() || !g.steps.empty()) return;
     view(c, g);
-    const Cost cost{c.belief(), c.full_rung(), planning_clock(g)};
+    const StepCost cost{c.belief(), c.full_rung(), planning_clock(g)};
     local::Choice choice =
         chooser_.choose(lanes_, cost, c.memory_free_bytes(g), g.reserved_bytes <= 0, c.now_ms());
     if (choice.lane == local::kNone) return c.set_timer(g, choice.wait_until_ms);
@@ -33,16 +33,6 @@ class FestinaLocal {
 
  private:
   static constexpr std::size_t kAhead = 16;  // waiting prompts whose deadlines are compared
-
-  struct Cost {
-    const Belief& belief;
-    int rung;
-    int clock;
-    double latency_ms(int model, const StepWork& w) const {
-      return belief.step(model, w, rung, clock).latency_ms;
-    }
-    double spread(int model, Phase phase) const { return belief.spread(model, phase); }
-  };
 
   void view(const Cluster& c, const Gpu& g) {
     lanes_.clear();
