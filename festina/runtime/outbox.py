@@ -15,6 +15,16 @@ Lost = tuple[bytes, FestinaError | None]
 """A peer that cannot be reached (None), or was cut off with an error."""
 
 
+def reads_too_slowly(patience_s: float) -> OverloadedError:
+    """Why a client is cut off; it is heard again after `patience_s` at the latest."""
+    return OverloadedError(
+        "the client reads its tokens too slowly",
+        field="client",
+        expected="a client that keeps up with its stream",
+        retry_after_ms=round(patience_s * 1000),
+    )
+
+
 class Outbox:
     """Sends on a ROUTER. The socket's high-water mark is the buffer of each peer.
 
@@ -44,12 +54,7 @@ class Outbox:
             case Delivery.FULL:
                 self._last_words[peer] = deque([message])
                 self._give_up_at[peer] = now + self._patience_s
-                error = OverloadedError(
-                    "the client reads its tokens too slowly",
-                    field="client",
-                    expected="a client that keeps up with its stream",
-                )
-                self._lost.append((peer, error))
+                self._lost.append((peer, reads_too_slowly(self._patience_s)))
             case Delivery.SENT:
                 pass
 

@@ -32,7 +32,10 @@ def test_a_full_peer_is_lost_once_and_still_hears_everything_in_order():
     for message in messages(2):
         outbox.send(b"c", message, 0.0)
     outbox.retry(0.0)
-    assert [peer for peer, _ in outbox.lost()] == [b"c"]
+    [(peer, error)] = outbox.lost()
+    assert peer == b"c"
+    assert error.code == "overloaded"
+    assert error.retry_after_ms > 0
     for message in messages(4)[2:]:  # how its requests end
         outbox.send(b"c", message, 0.0)
     assert outbox.lost() == []

@@ -90,9 +90,11 @@ def register(name: str = "gpu0", epoch: int = 5) -> Register:
     return Register(name, epoch, f"tcp://127.0.0.1:{epoch}", "cpu", 1, (), 1, ("chat",))
 
 
-def summary(name: str = "gpu0", epoch: int = 5, tickets: tuple[int, ...] = ()) -> Summary:
+def summary(
+    name: str = "gpu0", epoch: int = 5, tickets: tuple[int, ...] = (), seq: int = 1
+) -> Summary:
     gpu = GpuSummary(
-        1, 0, 0, 1, 1, 0.0, 100, 100, 1, 5.0, Provenance.MODELLED, 0.0, False, (), tickets
+        seq, 0, 0, 1, 1, 0.0, 100, 100, 1, 5.0, Provenance.MODELLED, 0.0, False, (), tickets
     )
     return Summary(name, epoch, gpu)
 
@@ -314,6 +316,13 @@ def test_a_ticket_in_a_summary_releases_its_reservation(logic: SchedulerLogic, v
     placed = only(logic.on_message(CLIENT, submit(), 0.0))
     logic.on_message(AGENT, summary(tickets=(placed.ticket,)), 0.1)
     assert view.reservations == {}
+
+
+def test_a_summary_that_was_overtaken_changes_nothing(logic: SchedulerLogic):
+    logic.on_message(AGENT, summary(seq=3), 0.1)
+    logic.on_message(AGENT, summary(seq=2), 0.2)
+    cluster = only(logic.on_message(CLIENT, GetCluster(), 0.2))
+    assert [(agent.summary.seq, agent.silent_ms) for agent in cluster.agents] == [(3, 0.0)]
 
 
 def test_a_ping_is_answered_with_the_epoch(empty: SchedulerLogic):

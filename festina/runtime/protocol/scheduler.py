@@ -143,6 +143,11 @@ class SchedulerLogic:
         self._placed = 0
         self._refused = 0
 
+    @property
+    def pending(self) -> int:
+        """Placements that have not shown up at their agents."""
+        return len(self._pending)
+
     def on_message(
         self, peer: bytes, message: AnyMessage | ProtocolError, now: float
     ) -> list[Send]:
@@ -294,6 +299,8 @@ class SchedulerLogic:
         if agent is None or agent.register.epoch != summary.epoch:
             return [Send(PEERS, peer, Reregister(self._epoch))]
         agent.peer, agent.heard = peer, now
+        if agent.summary is not None and summary.gpu.seq < agent.summary.seq:
+            return []  # overtaken on its way: a newer one has told all that it could
         try:
             self._view.update(agent.slot, summary.gpu)
         except FestinaError as error:
