@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo test bench fuzz lint format cpp-test sanitize sanitize-cpp stubs
+.PHONY: help setup demo test bench fuzz simulate-faults lint format cpp-test sanitize sanitize-cpp stubs
 .DEFAULT_GOAL := help
 
 help:
@@ -31,6 +31,10 @@ test: setup lint cpp-test
 fuzz: setup
 	FESTINA_FUZZ_EXAMPLES=100000 FESTINA_NETWORK_SEEDS=2000 $(BIN)/pytest --timeout 0 \
 	  tests/unit/test_messages_fuzz.py tests/simulation/test_network.py
+
+# Two hundred seeds of crashes, cuts and lost messages in virtual time, against DESIGN's promises
+simulate-faults: setup
+	$(BIN)/festina simulate-faults --seeds 200
 
 lint: setup
 	$(BIN)/ruff check festina tests bench tools

@@ -17,6 +17,7 @@ from festina.cli import (
     report,
     serve,
     simulate,
+    simulate_faults,
     submit,
     top,
 )
@@ -51,6 +52,7 @@ app.command("replay")(replay.command)
 app.command("top")(top.command)
 app.command("demo")(demo.command)
 app.command("simulate")(simulate.command)
+app.command("simulate-faults", hidden=True)(simulate_faults.command)
 app.command("report")(report.command)
 app.add_typer(models.app, name="models")
 app.command("config")(config.command)

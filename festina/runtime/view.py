@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from festina.config import Config
@@ -29,7 +30,15 @@ def build_view(config: Config) -> ClusterView:
         WeightsError: A weights file is absent or damaged.
         UnsupportedModelError: The architecture of a weights file is not implemented.
     """
-    profiles = _profiles(config)
+    return empty_view(config, _profiles(config))
+
+
+def empty_view(config: Config, profiles: Mapping[str, ProfileTable]) -> ClusterView:
+    """The same, with the profile of each device kind given.
+
+    Raises:
+        UnknownModelError: No profile has a deployment's model.
+    """
     view = ClusterView(
         profiles,
         config.scheduler.policy,

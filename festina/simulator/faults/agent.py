@@ -1,0 +1,166 @@
+"""An agent as a process in virtual time: the real local scheduler, a simulated engine."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from festina.control.profiled import ClockGovernor, ProfiledStepTime
+from festina.device import physics
+from festina.device.simulated import SimulatedDevice
+from festina.engine.base import Batch, LoadedModel, StepResult
+from festina.engine.simulated import PREFIX, SimulatedEngine, SimulatedNoise
+from festina.errors import DeviceError, EngineError, FestinaError
+from festina.messages import AnyMessage
+from festina.runtime.outbox import reads_too_slowly
+from festina.runtime.protocol.agent import AgentIdentity
+from festina.runtime.protocol.agent_effects import (
+    Effect,
+    LoadModel,
+    SetClock,
+    StartStep,
+    UnloadModel,
+)
+from festina.runtime.protocol.agent_links import CLIENTS
+from festina.runtime.protocol.agent_links import SCHEDULER as SCHEDULER_LINK
+from festina.runtime.protocol.effects import Send
+from festina.simulator.faults.plan import SCHEDULER, STORM_S
+from festina.simulator.faults.process import Process, Site
+
+_SLOW_S = 1.0
+_FAILED_S = 0.001
+_UNLOAD_S = 0.001
+
+
+def endpoint_of(agent: str) -> str:
+    """Where an agent listens."""
+    return f"tcp://{agent}:1"
+
+
+class AgentProcess(Process):
+    """One process that drives one GPU; a successor under its name starts with an empty one.
+
+    Attributes:
+        epoch: Of this process.
+        logic: What is under test.
+    """
+
+    def __init__(self, site: Site, name: str) -> None:
+        super().__init__(site, name)
+        self.epoch = next(site.epochs)
+        self._rng = random.Random(f"engine/{site.plan.seed}/{name}/{self.epoch}")
+        self._device = SimulatedDevice(physics.gpu_named(site.profiles.device), now=self.now)
+        noise = SimulatedNoise(seed=self._rng.randrange(2**32))
+        self._engine = SimulatedEngine(self._device, noise, clock=lambda: 0.0, sleep=lambda _: None)
+        self._free_at = 0.0
+        self._lost: list[tuple[bytes, FestinaError | None]] = []
+        config, table = site.plan.config, site.profiles.agent_table()
+        self._weights = {
+            item.name: item.weights.removeprefix(PREFIX) for item in config.deployments
+        }
+        self.logic = site.parts.agent(
+            AgentIdentity(name, self.epoch, endpoint_of(name)),
+            config,
+            self._device,
+            lambda loaded: ProfiledStepTime(table, self._weights[loaded.model]),
+            ClockGovernor(table, self._device.partitions[0].sms),
+        )
+        self._act(self.logic.on_start(self.now))
+
+    def receive(self, source: str, identity: bytes, message: AnyMessage) -> None:
+        """See `Process`."""
+        if source == SCHEDULER:
+            self._act(self.logic.on_message(SCHEDULER_LINK, b"", message, self.now))
+        else:
+            self._act(self.logic.on_message(CLIENTS, identity, message, self.now))
+
+    def timer(self) -> None:
+        """See `Process`."""
+        self._act(self.logic.on_timer(self.now))
+
+    def closed(self, identity: bytes) -> None:
+        """See `Process`; the next send to that client would fail."""
+        self._act(self.logic.on_peer_lost(identity, None, self.now))
+
+    def blocks_taken(self) -> int:
+        """KV blocks that are in use."""
+        return sum(lane.pool.total - lane.pool.free for lane in self.logic.scheduler.lanes.values())
+
+    def _act(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    self._send(effect)
+                case StartStep(step_id, batch):
+                    result, duration_s = self._step(batch)
+                    self._compute(duration_s, partial(self.logic.on_step_done, step_id, result))
+                case LoadModel(deployment):
+                    loaded, duration_s = self._load(effect)
+                    report = partial(self.logic.on_loaded, deployment.name, loaded)
+                    self._compute(duration_s, report)
+                case UnloadModel(model):
+                    self._engine.unload(model)
+                    self._compute(_UNLOAD_S, partial(self.logic.on_unloaded, model, None))
+                case SetClock(clock_mhz):
+                    self._device.set_clock_mhz(clock_mhz)
+        lost, self._lost = self._lost, []
+        for peer, error in lost:
+            self._act(self.logic.on_peer_lost(peer, error, self.now))
+        self._measure()
+        self.settle(self.logic.next_timer())
+
+    def _send(self, send: Send) -> None:
+        site, now = self.site, self.site.network.now
+        if send.link == SCHEDULER_LINK:
+            site.network.send(self.name, SCHEDULER, self.name.encode(), send.message)
+            return
+        site.watch.agent_sent(self.name, self.epoch, send.peer, send.message, now)
+        client = send.peer.partition(b"/")[0].decode()
+        if not site.network.send(self.name, client, send.peer, send.message):
+            patience_s = site.plan.config.agent.client_timeout_s
+            self._lost.append((send.peer, reads_too_slowly(patience_s)))
+
+    def _compute(self, duration_s: float, report: Callable[[float], list[Effect]]) -> None:
+        """One compute thread does one thing after the other."""
+        start = max(self._free_at, self.site.network.now)
+        self._free_at = start + duration_s
+        self.later(self._free_at - self.site.network.now, lambda: self._act(report(self.now)))
+
+    def _step(self, batch: Batch) -> tuple[StepResult | FestinaError, float]:
+        faults = self.site.plan.engine
+        if self._happens(faults.step, "step failed"):
+            return EngineError("a step failed"), _FAILED_S
+        try:
+            result = self._engine.step(batch)
+        except EngineError as error:
+            return error, _FAILED_S
+        slow_s = _SLOW_S if self._happens(faults.slow, "step slow") else 0.0
+        return result, result.latency_ms / 1e3 + slow_s
+
+    def _load(self, load: LoadModel) -> tuple[LoadedModel | FestinaError, float]:
+        decoder = physics.model_named(self._weights[load.deployment.name])
+        duration_s = physics.load_ms(self._device.gpu, decoder.resident_bytes) / 1e3
+        if self._happens(self.site.plan.engine.load, "load failed"):
+            return DeviceError("a load failed"), duration_s
+        try:
+            return self._engine.load(load.deployment), duration_s
+        except DeviceError as error:
+            return error, duration_s
+
+    def _happens(self, probability: float, kind: str) -> bool:
+        now = self.site.network.now
+        if now >= STORM_S or self._rng.random() >= probability:
+            return False
+        self.site.journal.fault(now, kind, self.name)
+        return True
+
+    def _measure(self) -> None:
+        """Requests that have never run are within the bound of the queue (promise 4)."""
+        queued = sum(
+            request.sequence is None
+            or not (request.sequence.blocks or request.sequence.preemptions)
+            for request in self.logic.requests
+        )
+        bound, now = self.site.plan.config.agent.waiting_max, self.site.network.now
+        self.site.journal.use("requests queued", queued, bound, now, self.name)

@@ -1,0 +1,107 @@
+"""A client as a process in virtual time, with callers that only listen."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from festina.errors import FestinaError
+from festina.messages import AnyMessage
+from festina.runtime.protocol.client_effects import (
+    SCHEDULER as SCHEDULER_PEER,
+)
+from festina.runtime.protocol.client_effects import (
+    Connect,
+    Disconnect,
+    Effect,
+    Tell,
+    TellCluster,
+)
+from festina.runtime.protocol.effects import Send
+from festina.simulator.faults.agent import endpoint_of
+from festina.simulator.faults.demand import Ask
+from festina.simulator.faults.plan import AGENTS, SCHEDULER
+from festina.simulator.faults.process import Process, Site
+
+_AGENT_AT = {endpoint_of(agent).encode(): agent for agent in AGENTS}
+
+
+class ClientProcess(Process):
+    """One client. Every link to an agent has an identity of its own, as a new socket has.
+
+    Attributes:
+        logic: What is under test.
+    """
+
+    def __init__(self, site: Site, name: str) -> None:
+        super().__init__(site, name)
+        self._links: dict[bytes, bytes] = {}
+        self._opened = 0
+        rng = random.Random(f"client/{site.plan.seed}/{name}")
+        self.logic = site.parts.client(site.plan.config.link, site.plan.limits, rng)
+
+    def ask(self, ask: Ask) -> None:
+        """A caller starts a request, and may cancel it later."""
+        self.site.watch.asked(ask, self.site.network.now)
+        request_id = ask.job.submit.request_id
+        try:
+            self._act(self.logic.start(ask.job, self.now))
+        except FestinaError as error:
+            self.site.watch.told(self.name, request_id, error, self.site.network.now)
+            return
+        if ask.cancel_at is not None:
+            delay_s = ask.cancel_at - self.site.network.now
+            self.later(delay_s, lambda: self._cancel(request_id))
+
+    def crash(self) -> None:
+        """See `Process`."""
+        super().crash()
+        self.site.watch.vanished(self.name)
+
+    def receive(self, source: str, identity: bytes, message: AnyMessage) -> None:
+        """See `Process`."""
+        if source == SCHEDULER:
+            self._act(self.logic.on_message(SCHEDULER_PEER, message, self.now))
+            return
+        peer = endpoint_of(source).encode()
+        if self._links.get(peer) != identity:
+            self.tell_closed(source, identity)
+            return
+        self._act(self.logic.on_message(peer, message, self.now))
+
+    def timer(self) -> None:
+        """See `Process`."""
+        self._act(self.logic.on_timer(self.now))
+
+    def _cancel(self, request_id: str) -> None:
+        self.site.journal.fault(self.site.network.now, "cancelled", request_id)
+        self._act(self.logic.cancel(request_id, self.now))
+
+    def _act(self, effects: Iterable[Effect]) -> None:
+        site = self.site
+        for effect in effects:
+            match effect:
+                case Send(_, peer, message) if peer == SCHEDULER_PEER:
+                    site.network.send(self.name, SCHEDULER, self.name.encode(), message)
+                case Send(_, peer, message):
+                    # Effects may end with a word to an agent whose link they have closed.
+                    if peer in self._links:
+                        agent = _AGENT_AT[peer]
+                        site.network.send(self.name, agent, self._links[peer], message)
+                case Tell(request_id, event):
+                    site.journal.note(site.network.now, f"{self.name} {request_id} {event}")
+                    site.watch.told(self.name, request_id, event, site.network.now)
+                case Connect(endpoint):
+                    self._opened += 1
+                    identity = f"{self.name}/{self._opened}"
+                    self._links[endpoint.encode()] = identity.encode()
+                case Disconnect(endpoint):
+                    del self._links[endpoint.encode()]
+                case TellCluster():
+                    raise AssertionError("no caller has asked for the cluster")
+        limits = site.plan.limits
+        in_flight = self.logic.in_flight
+        site.journal.use(
+            "requests of a client", in_flight, limits.requests_max, site.network.now, self.name
+        )
+        self.settle(self.logic.next_timer(self.now))
