@@ -1,9 +1,11 @@
 """Small workloads written by hand, and what a policy does with them."""
 
 import dataclasses
+from unittest import mock
 
 import numpy as np
 
+from festina import _core
 from festina.simulator.run import ClusterSettings, simulate
 from festina.simulator.tables import TruthSettings
 from festina.simulator.workload import Deployment, Workload
@@ -50,6 +52,18 @@ def play(policy, workload, *, gpus=1, exact=True, window_s=None, host_gib=192.0,
         cluster = dataclasses.replace(cluster, truth=EXACT)
     window_s = window_s or (0.0, workload.duration_s + 1e4)
     return simulate(workload, cluster, policy, options, trace_window_s=window_s)
+
+
+def native_found(workload, cluster, policy, options=None):
+    """The policy's result, and what the native simulation found: columns by request and GPU."""
+    kept, native = [], _core.simulate
+
+    def keep(*arguments):
+        kept.append(native(*arguments))
+        return kept[0]
+
+    with mock.patch.object(_core, "simulate", keep):
+        return simulate(workload, cluster, policy, options), kept[0]
 
 
 def spans(result, name=None, model=None, gpu=None):
