@@ -150,8 +150,9 @@ class ChatTurn(msgspec.Struct, frozen=True, array_like=True):
 class Generate(Message, frozen=True):
     """Run this request.
 
-    Exactly one of `text`, `turns` and `token_ids` is not empty. A second one for a request that
-    the agent still has changes nothing and is answered with `Accepted` again.
+    Exactly one of `text`, `turns` and `token_ids` is not empty. A second one with the same ticket
+    changes nothing and is answered with `Accepted` again while the agent has the request. One with
+    a larger ticket is another try: it takes the place of the first.
 
     Attributes:
         request_id: As submitted.

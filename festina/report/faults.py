@@ -30,9 +30,10 @@ def _rows(counts: Mapping[str, int], rows: int) -> list[tuple[str, str]]:
 
 def _verdict(report: FaultReport) -> str:
     seeds, broken = len(report.results), len({one.seed for one in report.broken})
-    kept = "promises 1, 2 and 4 kept" if not broken else f"promises broken by {broken} of them"
-    again = f"; {report.repeated} run again in another process" if report.repeated else ""
+    kept = "promises 1, 2, 4 and 6 kept" if report.repeated else "promises 1, 2 and 4 kept"
+    found = f"promises broken by {broken} of them" if broken else kept
+    again = f"; {report.repeated} ran again in another process" if report.repeated else ""
     return (
-        f"{seeds} seeds, {report.simulated_s:,.0f} virtual seconds: {kept}{again}. "
+        f"{seeds} seeds, {report.simulated_s:,.0f} virtual seconds: {found}{again}. "
         f"Digest {report.digest[:16]}."
     )

@@ -4,7 +4,7 @@ import math
 
 import msgspec
 import pytest
-from virtual_agent import EPOCH, VirtualAgent, deployment, reference, slo
+from virtual_agent import EPOCH, Seen, VirtualAgent, deployment, reference, slo
 
 from festina.config import AgentConfig
 from festina.engine.simulated_tokenizer import SimulatedTokenizer
@@ -139,7 +139,45 @@ def test_a_repeated_generate_changes_nothing_while_active_and_is_refused_after()
         "clients", b"c", Generate("r", "chat", 1, EPOCH, 6, 0.0, text="hello"), agent.now
     ):
         again.append(effect.message)
-    assert [message.error.field for message in again] == ["request_id"]
+    assert [(message.error.code, message.error.field) for message in again] == [
+        ("agent_lost", "request_id")
+    ]
+
+
+def say(agent, ticket, max_tokens=6):
+    message = Generate("r", "chat", ticket, EPOCH, max_tokens, 0.0, text="hello")
+    return [
+        effect.message
+        for effect in agent.logic.on_message("clients", b"c", message, agent.now)
+        if hasattr(effect, "message")
+    ]
+
+
+def test_a_request_that_is_placed_anew_runs_though_its_first_try_was_given_up():
+    agent = VirtualAgent(deployment())
+    agent.generate("r", ticket=1, max_tokens=50)
+    agent.run(until=0.7, idle=False)
+    agent.send(Cancel("r"))
+    seen = agent.seen[b"c", "r"] = Seen(agent.now)
+    agent.generate("r", ticket=2, max_tokens=6)
+    agent.run()
+    assert isinstance(seen.end, Finished)
+    assert len(seen.token_ids) == 6
+
+
+def test_another_try_takes_the_place_of_one_that_runs_and_older_ones_are_ignored():
+    agent = VirtualAgent(deployment())
+    agent.generate("r", ticket=2, max_tokens=50)
+    agent.run(until=0.7, idle=False)
+    assert say(agent, ticket=1) == []
+    seen = agent.seen[b"c", "r"] = Seen(agent.now)
+    agent.generate("r", ticket=3, max_tokens=6)
+    assert len(agent.logic.requests) == 1
+    agent.run()
+    assert isinstance(seen.end, Finished)
+    assert len(seen.token_ids) == 6
+    assert [message.error.code for message in say(agent, ticket=2)] == ["agent_lost"]
+    assert agent.taken_blocks() == 0
 
 
 def test_a_probe_tells_whether_the_request_is_still_here():

@@ -47,7 +47,7 @@ class RequestBook:
         self._by_number: dict[int, Request] = {}
         self._by_name: dict[tuple[bytes, str], Request] = {}
         self._by_peer: dict[bytes, set[int]] = {}
-        self._ended: OrderedDict[tuple[bytes, str], None] = OrderedDict()
+        self._ended: OrderedDict[tuple[bytes, str], int] = OrderedDict()
         self._opened = 0
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class RequestBook:
         return iter(list(self._by_number.values()))
 
     def open(self, peer: bytes, message: Generate, now: float) -> Request:
-        """A new request. Its name must be neither active nor remembered."""
+        """A new request. Its name must not be active."""
         self._opened += 1
         request = Request(self._opened, peer, message, now)
         self._by_number[request.number] = request
@@ -73,7 +73,8 @@ class RequestBook:
         """
         del self._by_number[request.number]
         del self._by_name[request.peer, request.request_id]
-        self._ended[request.peer, request.request_id] = None
+        self._ended[request.peer, request.request_id] = request.message.ticket
+        self._ended.move_to_end((request.peer, request.request_id))
         if len(self._ended) > ENDED_MAX:
             self._ended.popitem(last=False)
         numbers = self._by_peer[request.peer]
@@ -94,9 +95,9 @@ class RequestBook:
         """The client's active request of this name."""
         return self._by_name.get((peer, request_id))
 
-    def has_ended(self, peer: bytes, request_id: str) -> bool:
-        """Whether a request of this name has ended lately."""
-        return (peer, request_id) in self._ended
+    def has_ended(self, peer: bytes, message: Generate) -> bool:
+        """Whether this placement of the request, or a later one, has ended lately."""
+        return message.ticket <= self._ended.get((peer, message.request_id), -1)
 
     def of_peer(self, peer: bytes) -> list[Request]:
         """The client's active requests, oldest first."""

@@ -13,7 +13,7 @@ from festina.control.sequence import Sequence
 from festina.device.base import Device
 from festina.engine.base import LoadedModel
 from festina.engine.stream import OutputText
-from festina.errors import AgentLostError, BadRequestError, FestinaError, OverloadedError
+from festina.errors import AgentLostError, FestinaError, OverloadedError
 from festina.messages import Accepted, Failed, Finished, Generate, Probe, Tokens
 from festina.runtime.protocol.agent_checks import (
     check_fits,
@@ -85,15 +85,18 @@ class Serving:
     def on_generate(self, peer: bytes, message: Generate, now: float) -> list[Effect]:
         """Open a request, or say what is wrong with it."""
         known = self.requests.find(peer, message.request_id)
-        if known is not None:
-            return [self._accepted(known)]
+        if known is not None and message.ticket <= known.message.ticket:
+            same = message.ticket == known.message.ticket
+            return [self._accepted(known)] if same else []  # an older try is answered no more
+        # Placed anew, so its client has given up the try that is known here.
+        effects = [] if known is None else self._end(known, None, now)
         try:
             self._check(peer, message, now)
         except FestinaError as error:
-            return [Send(CLIENTS, peer, Failed(message.request_id, error.info()))]
+            return [*effects, Send(CLIENTS, peer, Failed(message.request_id, error.info()))]
         request = self.requests.open(peer, message, now)
         self.clients.join(peer, now)
-        effects: list[Effect] = list(self._models.want(message.model, now))
+        effects += self._models.want(message.model, now)
         residency = self._models[message.model]
         residency.requests += 1
         if residency.state is ModelState.READY and residency.loaded is not None:
@@ -109,9 +112,9 @@ class Serving:
             )
         self._tickets.append(message.ticket)
         self._models[message.model]
-        if self.requests.has_ended(peer, message.request_id):
-            raise BadRequestError(
-                "this request has ended", field="request_id", expected="a new name"
+        if self.requests.has_ended(peer, message):
+            raise AgentLostError(  # as for a probe: a client that still waits has missed the end
+                "this request has ended", field="request_id", expected="one that has not"
             )
         check_generate(message)
         waiting = sum(1 for request in self.requests if self._is_waiting(request))

@@ -12,7 +12,7 @@ from festina.device.simulated import SimulatedDevice
 from festina.engine.base import Batch, LoadedModel, StepResult
 from festina.engine.simulated import PREFIX, SimulatedEngine, SimulatedNoise
 from festina.errors import DeviceError, EngineError, FestinaError
-from festina.messages import AnyMessage
+from festina.messages import AnyMessage, Generate
 from festina.runtime.outbox import reads_too_slowly
 from festina.runtime.protocol.agent import AgentIdentity
 from festina.runtime.protocol.agent_effects import (
@@ -72,8 +72,10 @@ class AgentProcess(Process):
         """See `Process`."""
         if source == SCHEDULER:
             self._act(self.logic.on_message(SCHEDULER_LINK, b"", message, self.now))
-        else:
-            self._act(self.logic.on_message(CLIENTS, identity, message, self.now))
+            return
+        if isinstance(message, Generate):
+            self.site.watch.agent_heard(self.name, self.epoch, identity, message)
+        self._act(self.logic.on_message(CLIENTS, identity, message, self.now))
 
     def timer(self) -> None:
         """See `Process`."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from festina.errors import ErrorInfo, FestinaError, OverloadedError
-from festina.messages import Accepted, AnyMessage, Failed, Finished, Refused, Tokens
+from festina.messages import Accepted, AnyMessage, Failed, Finished, Generate, Refused, Tokens
 from festina.runtime.protocol.request import Ended, Event, Job
 from festina.simulator.faults.demand import GENEROUS, Ask, right_answer
 from festina.simulator.faults.journal import Journal
@@ -41,6 +41,7 @@ class Seen:
 class Run:
     """A request as one agent process tells of it."""
 
+    ticket: int
     accepted: bool = False
     ended: bool = False
     outputs: int = 0
@@ -140,6 +141,12 @@ class Watch:
         if isinstance(message, Refused):
             self._refusal(message.error, now)
 
+    def agent_heard(self, agent: str, epoch: int, peer: bytes, generate: Generate) -> None:
+        """An agent is asked to run a request: a larger ticket is another try."""
+        key = agent, epoch, peer, generate.request_id
+        if key not in self._runs or self._runs[key].ticket < generate.ticket:
+            self._runs[key] = Run(generate.ticket)
+
     def agent_sent(
         self, agent: str, epoch: int, peer: bytes, message: AnyMessage, now: float
     ) -> None:
@@ -148,7 +155,12 @@ class Watch:
             self._refusal(message.error, now)
         if not isinstance(message, Accepted | Tokens | Finished | Failed):
             return
-        run = self._runs.setdefault((agent, epoch, peer, message.request_id), Run())
+        run = self._runs.get((agent, epoch, peer, message.request_id))
+        if run is None:
+            if not isinstance(message, Failed):  # which answers probes and frames too
+                what = f"{agent} about {message.request_id}, which nobody has asked it to run"
+                self._journal.breach(1, now, what)
+            return
         for wrong in _contradiction(run, message):
             self._journal.breach(1, now, f"{agent} about {message.request_id}: {wrong}")
 
