@@ -103,11 +103,12 @@ class FestinaClock {
 
   // The clock of least power at which the load is in time, for a GPU that has `clock_now`.
   Plan plan(const Cluster& c, std::span<const Share> shares, int clock_now) const {
+    const std::vector<Waiting> waiting = waiting_of(c, shares);
     Plan best{c.top_clock(), kNever, false};
     for (int clock = options_.below_knee ? 0 : knee(c); clock <= c.top_clock(); ++clock) {
       const Demand d = demand(c, shares, clock);
-      const bool fits =
-          d.decode + d.prefill <= options_.utilisation && in_time(c, shares, clock_now, clock, d);
+      const bool fits = d.decode + d.prefill <= options_.utilisation &&
+                        in_time(c, shares, waiting, clock_now, clock, d);
       if (fits && d.power_w >= best.power_w) break;  // power rises from here on
       if (fits) best = {clock, d.power_w, true};
       if (clock == c.top_clock() && !best.fits) best.power_w = d.power_w;
@@ -147,6 +148,10 @@ class FestinaClock {
     std::vector<Recent> lanes;
     double checked_ms = -kNever;
     double raised_ms = -kNever;
+  };
+  struct Waiting {
+    double due_ms;
+    int request;
   };
   struct Demand {
     double decode = 0;  // share of time
@@ -241,23 +246,37 @@ class FestinaClock {
     return local::set_latest_starts(groups_) >= busy_ms;
   }
 
+  // The prompts that wait, in the order in which they will run: by deadline.
+  std::vector<Waiting> waiting_of(const Cluster& c, std::span<const Share> shares) const {
+    std::vector<Waiting> waiting;
+    for (const Share& share : shares) {
+      const Lane& l = *share.lane;
+      if (l.weights != Weights::ready) continue;
+      for (std::size_t k = 0; k < std::min<std::size_t>(l.waiting.size(), kRecent); ++k) {
+        const Request& q = c.request(l.waiting[k]);
+        const double objective_ms = q.ttft_ms * (1 - options_.margin);
+        waiting.push_back(
+            {local::rolled_deadline(q.sent_ms, objective_ms, c.now_ms()), l.waiting[k]});
+      }
+    }
+    std::sort(waiting.begin(), waiting.end(), [](const Waiting& a, const Waiting& b) {
+      return a.due_ms != b.due_ms ? a.due_ms < b.due_ms : a.request < b.request;
+    });
+    return waiting;
+  }
+
   // Prompts that wait, and ones like those seen of late, would have their first token in time.
-  bool in_time(const Cluster& c, std::span<const Share> shares, int clock_now, int clock,
-               const Demand& d) const {
+  bool in_time(const Cluster& c, std::span<const Share> shares, std::span<const Waiting> waiting,
+               int clock_now, int clock, const Demand& d) const {
     const double free = 1 - d.decode;
     const double late_ms = clock == clock_now ? 0 : c.device().clock_switch_ms;
     double queue_ms = 0;
+    for (const Waiting& w : waiting) {
+      queue_ms += prefill_ms(c, c.request(w.request), clock);
+      if (late_ms + d.longest_ms + queue_ms / free > w.due_ms - c.now_ms()) return false;
+    }
     for (const Share& share : shares) {
       const Lane& l = *share.lane;
-      const std::size_t ahead = std::min<std::size_t>(l.waiting.size(), kRecent);
-      for (std::size_t k = 0; k < ahead && l.weights == Weights::ready; ++k) {
-        const Request& q = c.request(l.waiting[k]);
-        queue_ms += prefill_ms(c, q, clock);
-        const double left_ms =
-            local::rolled_deadline(q.sent_ms, q.ttft_ms * (1 - options_.margin), c.now_ms()) -
-            c.now_ms();
-        if (late_ms + d.longest_ms + queue_ms / free > left_ms) return false;
-      }
       if (share.recent == nullptr || share.recent->hardest.tokens == 0) continue;
       const Prompt& p = share.recent->hardest;
       // The clock may go up when such a prompt comes: it is lost time, not lost energy.
