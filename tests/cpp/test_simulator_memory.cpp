@@ -274,7 +274,7 @@ int main() {
   a_run_cut_short_still_accounts_for_its_joules();
   followers_wait_for_their_predecessor();
   for (const char* policy :
-       {"festina", "festina-paper", "serverlessllm", "muxserve", "aegaeon", "aegvoltana"}) {
+       {"festina", "festina-paper", "serverlessllm", "muxserve", "aegaeon", "aegvoltana", "dilu"}) {
     for (std::uint64_t seed = 1; seed <= 20; ++seed) policies_leave_nothing_over(policy, seed);
   }
 }

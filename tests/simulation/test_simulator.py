@@ -33,7 +33,7 @@ for seed in (101, 102):
 
 def test_the_seed_alone_decides_the_digest():
     processes = [
-        subprocess.Popen([sys.executable, "-c", DIGESTS], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-P", "-c", DIGESTS], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     first, second = (process.communicate()[0].split() for process in processes)
