@@ -20,6 +20,7 @@ from rich.table import Table
 from festina.report.figures import kilojoules, percent, plain
 from festina.report.ratio_rows import ratio_rows
 from festina.report.ratios import above_oracle, energy_ratio, label_of, ratios
+from festina.simulator.experiment import ALL_ON
 from festina.simulator.policies import FESTINA
 from festina.simulator.report import SimulationReport
 from festina.simulator.result import PolicyResult
@@ -62,6 +63,8 @@ def print_reports(reports: Sequence[SimulationReport]) -> None:
         console.print()
     if len(reports) > 1 and ratios(reports):
         console.print(ratio_table(reports))
+    if any(report.ablation for report in reports):
+        console.print(ablation_table(reports))
     console.print("Joules and latencies are modelled: they come from festina's analytic GPU.")
 
 
@@ -74,6 +77,34 @@ def ratio_table(reports: Sequence[SimulationReport]) -> Table:
     for row in ratio_rows(reports):
         table.add_row(*row)
     return table
+
+
+def ablation_table(reports: Sequence[SimulationReport]) -> Table:
+    """Energy and attainment of each run of the ablations beside its policy's own."""
+    table = _table("ablation: energy as a multiple of the whole policy's, and attainment")
+    table.add_column("run")
+    for report in reports:
+        table.add_column(label_of(report).replace("-", "-\n", 1), justify="right")
+    runs = dict.fromkeys((run.ladder, run.label) for report in reports for run in report.ablation)
+    for ladder, label in runs:
+        cells = [_ablation_cell(report, ladder, label) for report in reports]
+        table.add_row(_ablation_name(ladder, label), *cells)
+    return table
+
+
+def _ablation_name(ladder: str, label: str) -> str:
+    if label == ALL_ON:
+        return ladder
+    return f"without {label}" if ladder == FESTINA else f"paper: {label}"
+
+
+def _ablation_cell(report: SimulationReport, ladder: str, label: str) -> str:
+    whole = {result.policy: result.energy_j for result in report.results}
+    for run in report.ablation:
+        if (run.ladder, run.label) == (ladder, label):
+            ratio = run.result.energy_j / whole[run.result.policy]
+            return f"{ratio:.2f}× {run.result.slo_attainment:.1%}"
+    return "-"
 
 
 def notes(report: SimulationReport) -> Iterator[str]:

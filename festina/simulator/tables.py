@@ -45,13 +45,11 @@ class TruthSettings:
         power_sigma: Of the fixed factor on dynamic power, likewise.
         step_sigma: Of the factor on each step's latency, exp(σz - σ²/2): its mean is 1, so that it
             does not shift sums over many steps.
-        sensor_lag_s: A power reading is the mean of this many seconds (1 s is NVML's on Hopper).
     """
 
     time_sigma: float = 0.05
     power_sigma: float = 0.08
     step_sigma: float = 0.02
-    sensor_lag_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
