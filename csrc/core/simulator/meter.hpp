@@ -25,10 +25,11 @@ class Meter {
   void add(double from_ms, double to_ms, double power_w, EnergyKind kind, bool awake,
            double clock_mhz) {
     energy_j_[static_cast<std::size_t>(kind)] += power_w * (to_ms - from_ms) / 1000.0;
-    while (from_ms < to_ms) {
-      const auto index = static_cast<std::size_t>(from_ms / bucket_ms_);
+    auto index = static_cast<std::size_t>(from_ms / bucket_ms_);
+    for (; from_ms < to_ms; ++index) {
       const double end_ms = std::min(to_ms, (static_cast<double>(index) + 1) * bucket_ms_);
-      const double part_ms = end_ms > from_ms ? end_ms - from_ms : to_ms - from_ms;
+      const double part_ms = end_ms - from_ms;
+      if (part_ms <= 0) continue;  // rounding put the start on the end of a bucket
       if (index >= buckets_.size()) buckets_.resize(index + 1);
       Bucket& b = buckets_[index];
       b.energy_j += power_w * part_ms / 1000.0;
@@ -37,7 +38,7 @@ class Meter {
         b.clock_mhz_ms += clock_mhz * part_ms;
       }
       if (kind == EnergyKind::active) b.busy_ms += part_ms;
-      from_ms += part_ms;
+      from_ms = end_ms;
     }
   }
 

@@ -280,13 +280,12 @@ class FestinaClock {
       if (share.recent == nullptr || share.recent->hardest.tokens == 0) continue;
       const Prompt& p = share.recent->hardest;
       // The clock may go up when such a prompt comes: it is lost time, not lost energy.
+      const double top_ms = prefill_ms(c, l.model, p.tokens, p.cached, c.top_clock());
+      const double most_ms = p.ttft_ms * (1 - options_.margin);
+      if (top_ms > most_ms) continue;  // no clock would help
       double need_ms = prefill_ms(c, l.model, p.tokens, p.cached, clock) / free;
-      if (options_.raise) {
-        const double top_ms = prefill_ms(c, l.model, p.tokens, p.cached, c.top_clock()) / free;
-        need_ms = std::min(need_ms, c.device().clock_switch_ms + top_ms);
-      }
-      need_ms += d.longest_ms;
-      if (need_ms > p.ttft_ms * (1 - options_.margin)) return false;
+      if (options_.raise) need_ms = std::min(need_ms, c.device().clock_switch_ms + top_ms / free);
+      if (d.longest_ms + need_ms > most_ms) return false;
     }
     return true;
   }
