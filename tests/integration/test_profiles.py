@@ -22,7 +22,7 @@ MODELLED = sorted(
     for path in (PROFILES / gpu).glob("*.csv")
     if path.stem in physics.MODELS
 )
-BYTES_MAX = 450_000
+BYTES_MAX = 700_000
 
 
 def name_of(path):
