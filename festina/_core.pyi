@@ -163,11 +163,19 @@ class CudaDriver:
         """
         CUDA devices that this process sees.
         """
+    def device_uuid(self, ordinal: typing.SupportsInt | typing.SupportsIndex) -> str:
+        """
+        Identity of a device, as NVML writes it.
+        """
     def has_symbol(
         self, name: str, cuda_version: typing.SupportsInt | typing.SupportsIndex
     ) -> bool:
         """
         Whether it has the entry point `name` with the ABI of `cuda_version`.
+        """
+    def sm_count(self, ordinal: typing.SupportsInt | typing.SupportsIndex) -> int:
+        """
+        SMs of a device.
         """
     @property
     def version(self) -> int:

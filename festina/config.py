@@ -119,7 +119,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything.
 
     Attributes:
-        gpus: Devices to serve on: `cpu:N`, `sim:N` or `sim:KIND:N`, comma-separated.
+        gpus: Devices to serve on: `cpu:N`, `sim:N`, `sim:KIND:N`, `cuda:ORDINAL` or `cuda:all`,
+            comma-separated.
         deployments: Models to serve.
         profiles: Folder of profiles; "" uses the shipped ones.
         models_dir: Cache folder of weights; "" uses the user's cache folder.

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
-import pynvml
 
 import festina
 from festina import _core
+from festina.device.nvidia.nvml import Gpu, Nvml
+from festina.errors import DeviceError, DeviceUnsupportedError
+
+Fact = TypeVar("Fact")
 
 PACKAGES = (
     "numpy",
@@ -57,11 +61,30 @@ class CpuFacts(msgspec.Struct, frozen=True):
 
 
 class GpuFacts(msgspec.Struct, frozen=True):
-    """One NVIDIA device as its driver describes it."""
+    """One NVIDIA device as NVML describes it. What it cannot tell is None.
+
+    Attributes:
+        name: Its name.
+        uuid: Its identity.
+        memory_bytes: All of its memory.
+        power_limit_w: The cap in force.
+        power_w: Board power now.
+        temperature_c: Temperature of the chip.
+        clock_mhz: SM clock now.
+        clocks_mhz: Lowest and highest SM clock. Whether this process may set them, only trying
+            tells, which is left to an agent.
+        throttle: Why the clock is not higher.
+    """
 
     name: str
+    uuid: str
     memory_bytes: int
-    power_limit_w: float
+    power_limit_w: float | None
+    power_w: float | None
+    temperature_c: int | None
+    clock_mhz: int | None
+    clocks_mhz: tuple[int, int] | None
+    throttle: tuple[str, ...] | None
 
 
 class CudaFacts(msgspec.Struct, frozen=True):
@@ -151,25 +174,38 @@ def cpu_facts(cpuinfo: str, meminfo: str) -> CpuFacts:
 
 def _cuda_facts(*, built: bool) -> CudaFacts:
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return CudaFacts(built, "", (), str(error))
-    try:
-        devices = tuple(_gpu_facts(index) for index in range(pynvml.nvmlDeviceGetCount()))
-        return CudaFacts(built, pynvml.nvmlSystemGetDriverVersion(), devices, "")
-    except pynvml.NVMLError as error:
-        return CudaFacts(built, "", (), str(error))
-    finally:
-        pynvml.nvmlShutdown()
+        with Nvml() as nvml:
+            devices = tuple(gpu_facts(gpu) for gpu in nvml.gpus())
+            return CudaFacts(built, nvml.driver_version(), devices, "")
+    except DeviceError as error:
+        return CudaFacts(built, "", (), error.message)
 
 
-def _gpu_facts(index: int) -> GpuFacts:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+def gpu_facts(gpu: Gpu) -> GpuFacts:
+    """Ask a GPU about itself.
+
+    Raises:
+        DeviceError: It is lost.
+    """
+    clocks_mhz = _told(gpu.supported_clocks_mhz)
     return GpuFacts(
-        name=pynvml.nvmlDeviceGetName(handle),
-        memory_bytes=pynvml.nvmlDeviceGetMemoryInfo(handle).total,
-        power_limit_w=pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3,
+        name=gpu.name(),
+        uuid=gpu.uuid(),
+        memory_bytes=gpu.memory_bytes(),
+        power_limit_w=_told(gpu.power_limit_w),
+        power_w=_told(gpu.power_w),
+        temperature_c=_told(gpu.temperature_c),
+        clock_mhz=_told(gpu.clock_mhz),
+        clocks_mhz=(clocks_mhz[0], clocks_mhz[-1]) if clocks_mhz else None,
+        throttle=_told(gpu.throttle_reasons),
     )
+
+
+def _told(ask: Callable[[], Fact]) -> Fact | None:
+    try:
+        return ask()
+    except DeviceUnsupportedError:
+        return None
 
 
 def _version(distribution: str) -> str:

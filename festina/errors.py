@@ -167,6 +167,12 @@ class UnsupportedModelError(FestinaError):
     code = "unsupported_model"
 
 
+class UnsupportedEngineError(FestinaError):
+    """No engine of this version runs models on this kind of device."""
+
+    code = "unsupported_engine"
+
+
 class DeviceError(FestinaError):
     """A device is absent, or refused an operation."""
 
@@ -177,6 +183,12 @@ class DevicePermissionError(DeviceError):
     """The operation needs privileges that this process lacks (setting clocks, say)."""
 
     code = "device_permission"
+
+
+class DeviceUnsupportedError(DeviceError):
+    """The device or its driver has no such function."""
+
+    code = "device_unsupported"
 
 
 def _subclasses(cls: type[FestinaError]) -> list[type[FestinaError]]:

@@ -10,7 +10,7 @@ import msgspec
 from festina.cli.models import cache_dir, cached
 from festina.cli.options import ConfigFile, Json, SetFlags, settings
 from festina.control.profile import shipped_profiles
-from festina.environment import CudaFacts, Environment, describe
+from festina.environment import CudaFacts, Environment, GpuFacts, describe
 
 
 def command(config: ConfigFile = None, sets: SetFlags = None, json: Json = False) -> None:
@@ -39,7 +39,7 @@ def _lines(environment: Environment) -> Iterator[tuple[str, str]]:
     yield "native", ", ".join(f"{key} {value}" for key, value in environment.native.items())
     yield "cuda", _cuda_line(environment.cuda)
     for device in environment.cuda.devices:
-        yield "", f"{device.name}, {device.memory_bytes / gib:.0f} GiB, {device.power_limit_w:g} W"
+        yield "", _gpu_line(device)
     for name, version in environment.packages.items():
         yield name, version or "not installed"
     yield "profiles", ", ".join(environment.profiles) or "none"
@@ -50,3 +50,19 @@ def _cuda_line(cuda: CudaFacts) -> str:
     built = "built with CUDA" if cuda.built else "built without CUDA"
     driver = f"driver {cuda.driver}" if cuda.driver else f"no driver ({cuda.why_none})"
     return f"{built}, {driver}, {len(cuda.devices)} devices"
+
+
+def _gpu_line(gpu: GpuFacts) -> str:
+    parts = [gpu.name, f"{gpu.memory_bytes / 2**30:.0f} GiB"]
+    if gpu.power_w is not None:
+        limit = "" if gpu.power_limit_w is None else f" of {gpu.power_limit_w:g}"
+        parts.append(f"{gpu.power_w:.0f}{limit} W")
+    if gpu.clock_mhz is not None:
+        parts.append(f"{gpu.clock_mhz} MHz")
+    if gpu.clocks_mhz is not None:
+        parts.append(f"clocks {gpu.clocks_mhz[0]}-{gpu.clocks_mhz[1]} MHz")
+    if gpu.temperature_c is not None:
+        parts.append(f"{gpu.temperature_c} °C")
+    if gpu.throttle:
+        parts.append(f"held by {', '.join(gpu.throttle)}")
+    return ", ".join(parts)

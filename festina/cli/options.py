@@ -20,7 +20,9 @@ SetFlags = Annotated[
 ]
 Gpus = Annotated[
     str | None,
-    typer.Option("--gpus", help="Devices: cpu:N, sim:N or sim:KIND:N.", show_default=False),
+    typer.Option(
+        "--gpus", help="Devices: cpu:N, sim:KIND:N, cuda:ORDINAL or cuda:all.", show_default=False
+    ),
 ]
 Deploy = Annotated[
     list[str] | None,

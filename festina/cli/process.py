@@ -29,7 +29,7 @@ def agent(
     join: Annotated[str, typer.Option(help="The scheduler's endpoint.")],
     config: ConfigFile = None,
     sets: SetFlags = None,
-    gpu: Annotated[str, typer.Option(help="cpu, sim or sim:KIND.")] = "cpu",
+    gpu: Annotated[str, typer.Option(help="cpu, sim, sim:KIND or cuda:ORDINAL.")] = "cpu",
     name: Annotated[str, typer.Option(help="Unique in the cluster.")] = "agent0",
     deploy: Deploy = None,
 ) -> None:

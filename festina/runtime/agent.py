@@ -57,7 +57,7 @@ def run(
     Args:
         config: Settings.
         name: Agent name.
-        gpu: Device: `cpu`, `sim` or `sim:KIND`.
+        gpu: Device: `cpu`, `sim`, `sim:KIND` or `cuda:ORDINAL`.
         scheduler_endpoint: Where the scheduler listens; it may come later.
         announce: Called once with the endpoint for clients, when it accepts them.
         stop: Ends the agent: requests fail with `agent_lost`, the scheduler is told, all is freed.

@@ -13,13 +13,15 @@ from festina.control.step_time import LearnedStepTime, StepTime, StepTimePrior
 from festina.device import physics
 from festina.device.base import Device
 from festina.device.cpu import CpuDevice
+from festina.device.nvidia.opening import open_device
 from festina.device.simulated import SimulatedDevice
 from festina.engine.base import Engine, LoadedModel
 from festina.engine.cpu.engine import CpuEngine
 from festina.engine.simulated import PREFIX, SimulatedEngine
-from festina.errors import ConfigError, ProfileError
+from festina.errors import ConfigError, ProfileError, UnsupportedEngineError
 
 DEFAULT_SIMULATED = "H100-SXM5-80GB"
+_EXPECTED = "cpu, sim, sim:KIND or cuda:ORDINAL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,12 @@ class Built:
 
 
 def build(gpu: str, config: Config, now: float) -> Built:
-    """Device and engine for `gpu`: `cpu`, `sim` or `sim:KIND`.
+    """Device and engine for `gpu`: `cpu`, `sim`, `sim:KIND` or `cuda:ORDINAL`.
 
     Raises:
         ConfigError: No such kind of device.
-        DeviceError: No simulated GPU of that kind.
+        DeviceError: No simulated GPU of that kind, no such GPU, or no driver.
+        UnsupportedEngineError: The device is there, but nothing that runs models on it.
         ProfileError: The device's profile is damaged, or of a device with other clocks or SMs.
     """
     kind, _, which = gpu.partition(":")
@@ -54,7 +57,20 @@ def build(gpu: str, config: Config, now: float) -> Built:
         return Built(cpu, engine, lambda loaded: LearnedStepTime(cpu_prior(loaded)))
     if kind == "sim":
         return _simulated(which or DEFAULT_SIMULATED, config, now)
-    raise ConfigError(f"no device of kind {gpu!r}", field="gpu", expected="cpu, sim or sim:KIND")
+    if kind == "cuda" and which.isdecimal():
+        return _cuda(int(which), now)
+    raise ConfigError(f"no device of kind {gpu!r}", field="gpu", expected=_EXPECTED)
+
+
+def _cuda(ordinal: int, now: float) -> Built:
+    """Opens the GPU, so that whatever is wrong with it is told first."""
+    with open_device(ordinal, now) as device:
+        raise UnsupportedEngineError(
+            f"cuda:{ordinal} is {device.kind} with {device.sms_total} SMs, but this version of "
+            "festina has no engine that runs models on it",
+            field="gpus",
+            expected="cpu:N or sim:KIND:N",
+        )
 
 
 def _simulated(which: str, config: Config, now: float) -> Built:

@@ -325,6 +325,32 @@ def test_devices_are_named_and_numbered():
     )
 
 
+def test_gpus_are_named_by_their_ordinals():
+    assert parse_gpus("sim,cuda:2,cuda:0", lambda: 3) == (
+        GpuSpec("sim0", "sim"),
+        GpuSpec("cuda2", "cuda:2"),
+        GpuSpec("cuda0", "cuda:0"),
+    )
+    assert parse_gpus("cuda:all", lambda: 2) == (
+        GpuSpec("cuda0", "cuda:0"),
+        GpuSpec("cuda1", "cuda:1"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cuda:3", "no GPU cuda:3 among the 3"),
+        ("cuda:all,cuda:1", "names a GPU twice"),
+        ("cuda:x", "not a device"),
+        ("cuda", "not a device"),
+    ],
+)
+def test_gpus_that_are_not_there_or_named_twice_are_refused(text: str, words: str):
+    with pytest.raises(ConfigError, match=words):
+        parse_gpus(text, lambda: 3)
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "cpu:", "cpu:0", "gpu:1", "cpu:x:1", f"sim:{DEVICES_MAX + 1}", "cpu:2,,sim", "sim:-1"],

@@ -1,29 +1,19 @@
 """The driver loader against an absent driver and pretended ones."""
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from c_library import build_library
 
 from festina import _core
 
-SOURCE = Path(__file__).with_name("fake_driver.c")
+SOURCE = Path(__file__).parents[1] / "support" / "fake_driver.c"
 
 
 @pytest.fixture
 def build_driver(tmp_path: Path):
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler to build the fake driver with")
-
     def build(*defines: str) -> str:
-        library = tmp_path / "libcuda.so.1"
-        flags = [f"-D{define}" for define in defines]
-        subprocess.run(
-            [compiler, "-shared", "-fPIC", *flags, "-o", str(library), str(SOURCE)], check=True
-        )
-        return str(library)
+        return str(build_library(SOURCE, tmp_path / "libcuda.so.1", *defines))
 
     return build
 
@@ -38,6 +28,8 @@ def test_a_driver_tells_version_devices_and_symbols(build_driver):
     driver = _core.CudaDriver(build_driver())
     assert driver.version == 13000
     assert driver.device_count() == 2
+    assert driver.sm_count(1) == 132
+    assert driver.device_uuid(1) == "GPU-10111213-1415-1617-1819-1a1b1c1d1e1f"
     assert driver.has_symbol("cuGreenCtxCreate", 13000)
     assert not driver.has_symbol("cuDevSmResourceSplit", 13010)
 
@@ -50,3 +42,9 @@ def test_an_old_driver_is_refused_with_both_versions(build_driver):
 def test_a_failing_driver_is_named_by_its_own_error(build_driver):
     with pytest.raises(_core.CudaDriverError, match=r"cuInit failed with 100 \(CUDA_ERROR_NO_DEV"):
         _core.CudaDriver(build_driver("FAKE_INIT_STATUS=100"))
+
+
+def test_a_device_that_is_not_there_is_named_by_the_driver(build_driver):
+    driver = _core.CudaDriver(build_driver())
+    with pytest.raises(_core.CudaDriverError, match=r"cuDeviceGet failed with 101 .*INVALID_DEV"):
+        driver.sm_count(2)

@@ -1,10 +1,13 @@
 #pragma once
 #include <dlfcn.h>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 // The CUDA driver, loaded at run time. libcuda is never linked: the same binary starts on a machine
 // without a driver and says so when asked. No CUDA header is needed, so CPU-only builds have it
@@ -59,6 +62,37 @@ class Driver {
     return count;
   }
 
+  // The device that this process sees under `ordinal`, as the driver's handle.
+  [[nodiscard]] int device(int ordinal) const {
+    int device = 0;
+    check("cuDeviceGet", entry<int (*)(int*, int)>("cuDeviceGet")(&device, ordinal));
+    return device;
+  }
+
+  // Its identity as NVML writes it: "GPU-" and 8-4-4-4-12 hexadecimal digits.
+  [[nodiscard]] std::string device_uuid(int ordinal) const {
+    std::array<unsigned char, 16> uuid{};
+    const auto call = entry<int (*)(unsigned char*, int)>("cuDeviceGetUuid_v2");
+    check("cuDeviceGetUuid", call(uuid.data(), device(ordinal)));
+    std::string text = "GPU-";
+    for (std::size_t i = 0; i < uuid.size(); ++i) {
+      if (i == 4 || i == 6 || i == 8 || i == 10) {
+        text += '-';
+      }
+      text += "0123456789abcdef"[uuid[i] >> 4U];
+      text += "0123456789abcdef"[uuid[i] & 15U];
+    }
+    return text;
+  }
+
+  [[nodiscard]] unsigned sm_count(int ordinal) const {
+    constexpr int multiprocessor_count = 16;  // CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
+    int count = 0;
+    const auto call = entry<int (*)(int*, int, int)>("cuDeviceGetAttribute");
+    check("cuDeviceGetAttribute", call(&count, multiprocessor_count, device(ordinal)));
+    return static_cast<unsigned>(count);
+  }
+
   // The entry point of `name` with the ABI of CUDA `cuda_version`. A plain dlsym would give the
   // oldest ABI of names that the header maps to _v2 and later.
   [[nodiscard]] void* symbol(const char* name, int cuda_version) const {
@@ -69,6 +103,26 @@ class Driver {
                                                         " of CUDA " + std::to_string(cuda_version));
     }
     return address;
+  }
+
+  template <typename Function>
+  [[nodiscard]] Function function(const char* name, int cuda_version) const {
+    return reinterpret_cast<Function>(symbol(name, cuda_version));
+  }
+
+  // Raises the error that `status`, the answer of `call`, stands for.
+  void check(const char* call, int status) const {
+    if (status == 0) {
+      return;
+    }
+    std::string text = std::string(call) + " failed with " + std::to_string(status);
+    if (void* address = dlsym(library_.get(), "cuGetErrorName"); address != nullptr) {
+      const char* name = nullptr;
+      if (reinterpret_cast<int (*)(int, const char**)>(address)(status, &name) == 0) {
+        text += std::string(" (") + name + ")";
+      }
+    }
+    throw DriverError(DriverFault::call_failed, text);
   }
 
  private:
@@ -87,20 +141,6 @@ class Driver {
       throw DriverError(DriverFault::symbol_absent, std::string("this CUDA driver has no ") + name);
     }
     return reinterpret_cast<Function>(address);
-  }
-
-  void check(const char* call, int status) const {
-    if (status == 0) {
-      return;
-    }
-    std::string text = std::string(call) + " failed with " + std::to_string(status);
-    if (void* address = dlsym(library_.get(), "cuGetErrorName"); address != nullptr) {
-      const char* name = nullptr;
-      if (reinterpret_cast<int (*)(int, const char**)>(address)(status, &name) == 0) {
-        text += std::string(" (") + name + ")";
-      }
-    }
-    throw DriverError(DriverFault::call_failed, text);
   }
 
   Library library_;

@@ -25,7 +25,25 @@ int cuDeviceGetCount(int* count) {
 }
 
 int cuGetErrorName(int status, const char** name) {
-  *name = status == 100 ? "CUDA_ERROR_NO_DEVICE" : "CUDA_ERROR_UNKNOWN";
+  *name = status == 100 ? "CUDA_ERROR_NO_DEVICE" : status == 101 ? "CUDA_ERROR_INVALID_DEVICE" : "CUDA_ERROR_UNKNOWN";
+  return 0;
+}
+
+int cuDeviceGet(int* device, int ordinal) {
+  *device = ordinal;
+  return ordinal >= 0 && ordinal < 2 ? 0 : 101;
+}
+
+int cuDeviceGetUuid_v2(unsigned char* uuid, int device) {
+  for (int i = 0; i < 16; ++i) {
+    uuid[i] = (unsigned char)(16 * device + i);
+  }
+  return 0;
+}
+
+int cuDeviceGetAttribute(int* value, int attribute, int device) {
+  (void)device;
+  *value = attribute == 16 ? 132 : 0;
   return 0;
 }
 

@@ -1,0 +1,70 @@
+"""What part of a GPU's energy counter is due to steps, which are shorter than its period."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WINDOW_S = 0.5
+"""The counter moves about every 100 ms: over this long, its edges are a fifth of the energy."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Quiet:
+    end: float
+    mean_w: float
+
+
+class CounterSplit:
+    """Learns from the counter how many joules above idle a unit of work takes.
+
+    A step ends every few milliseconds, the counter moves every hundred. So a step is charged by its
+    work at the rate of the last window: (its energy − idle power · its length) / work done in it.
+    What this misses, the ledger spreads as static energy, so that the sum over requests is
+    the counter's in any case (DESIGN 4.4). Idle power is that of the last window in which nothing
+    ran, whatever the clock. Not thread-safe.
+
+    Args:
+        now: Seconds.
+        energy_j: The counter now.
+        idle_w: Idle power, until a quiet window has shown it.
+    """
+
+    def __init__(self, now: float, energy_j: float, idle_w: float) -> None:
+        self.idle_w = idle_w
+        self._rate = 1.0
+        self._start, self._start_j = now, energy_j
+        self._last_j = energy_j
+        self._work = 0.0
+        self._quiet: _Quiet | None = None
+
+    def step(self, now: float, busy_s: float, work: float) -> float:
+        """A step ended at `now`; gives its joules above idle.
+
+        Args:
+            now: Seconds.
+            busy_s: How long it took.
+            work: Its work, in a unit that suits comparing steps: modelled joules, or seconds.
+        """
+        if self._quiet is not None:
+            # A window without an end of a step may still have been in the middle of this one.
+            if now - busy_s >= self._quiet.end:
+                self.idle_w = self._quiet.mean_w
+            self._quiet = None
+        inside = min(1.0, (now - self._start) / busy_s) if busy_s > 0.0 else 1.0
+        self._work += work * inside
+        return self._rate * work
+
+    def read(self, now: float, energy_j: float) -> None:
+        """The counter was read. Windows end when it moves: between moves it tells nothing."""
+        if energy_j == self._last_j:
+            return
+        self._last_j = energy_j
+        window_s = now - self._start
+        if window_s < WINDOW_S:
+            return
+        window_j = energy_j - self._start_j
+        if self._work > 0.0:
+            self._rate = max(0.0, window_j - self.idle_w * window_s) / self._work
+        else:
+            self._quiet = _Quiet(now, window_j / window_s)
+        self._start, self._start_j, self._work = now, energy_j, 0.0
