@@ -18,11 +18,14 @@ __all__: list[str] = [
     "CpuWeight",
     "CudaDriver",
     "CudaDriverError",
+    "LocalChoice",
+    "LocalChooser",
     "ModelSpec",
     "OperatingPointSolver",
     "Placement",
     "Plan",
     "ProfileTable",
+    "StepCost",
     "TableSpec",
     "build_info",
     "cpu_isas",
@@ -494,6 +497,76 @@ class OperatingPointSolver:
         since_switch_ms: typing.SupportsFloat | typing.SupportsIndex,
         power_budget_w: typing.SupportsFloat | typing.SupportsIndex,
     ) -> Plan: ...
+
+class StepCost:
+    """
+    What steps of one model cost at one operating point.
+    """
+    @staticmethod
+    def linear(
+        fixed_ms: typing.SupportsFloat | typing.SupportsIndex,
+        token_ms: typing.SupportsFloat | typing.SupportsIndex,
+        decode_ms: typing.SupportsFloat | typing.SupportsIndex,
+        context_token_ms: typing.SupportsFloat | typing.SupportsIndex,
+        spread: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> StepCost:
+        """
+        Linear in the work, for a device without a profile.
+        """
+    @staticmethod
+    def profiled(
+        table: typing.Any,
+        model: typing.SupportsInt | typing.SupportsIndex,
+        rung: typing.SupportsInt | typing.SupportsIndex,
+        clock: typing.SupportsInt | typing.SupportsIndex,
+    ) -> StepCost:
+        """
+        By the table, with its corrections.
+        """
+    def latency_ms(
+        self,
+        decodes: typing.SupportsInt | typing.SupportsIndex,
+        context_mean: typing.SupportsFloat | typing.SupportsIndex,
+        tokens: typing.SupportsInt | typing.SupportsIndex,
+        cached_mean: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> float: ...
+    def spread(
+        self,
+        decodes: typing.SupportsInt | typing.SupportsIndex,
+        context_mean: typing.SupportsFloat | typing.SupportsIndex,
+        tokens: typing.SupportsInt | typing.SupportsIndex,
+        cached_mean: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> float:
+        """
+        Relative error of the latency.
+        """
+
+class LocalChoice:
+    """
+    What one device should do now.
+    """
+    @property
+    def chunks(self) -> list[tuple[int, int]]: ...
+    @property
+    def decodes(self) -> list[int]: ...
+    @property
+    def lane(self) -> int: ...
+    @property
+    def wait_ms(self) -> float: ...
+
+class LocalChooser:
+    """
+    The native rule behind festina.control.local_festina.
+    """
+    def __init__(self, settings: dict[str, typing.Any]) -> None: ...
+    def choose(
+        self,
+        costs: list[StepCost],
+        lanes: list[float],
+        decodes: list[float],
+        prompts: list[float],
+        slots: typing.SupportsInt | typing.SupportsIndex,
+    ) -> LocalChoice: ...
 
 def build_info() -> dict[str, typing.Any]:
     """

@@ -10,5 +10,6 @@ PYBIND11_MODULE(_core, m) {
   festina::bindings::register_profile_table(m);
   festina::bindings::register_placement(m);
   festina::bindings::register_operating_point(m);
+  festina::bindings::register_local(m);
   festina::bindings::register_simulator(m);
 }

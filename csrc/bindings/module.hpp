@@ -8,6 +8,7 @@ void register_cpu_decoder(pybind11::module_& m);
 void register_cpu_kernels(pybind11::module_& m);
 void register_cuda_driver(pybind11::module_& m);
 void register_kv_copy(pybind11::module_& m);
+void register_local(pybind11::module_& m);
 void register_operating_point(pybind11::module_& m);
 void register_placement(pybind11::module_& m);
 void register_profile_table(pybind11::module_& m);

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from festina.control.lane import Lane
 from festina.control.sequence import Sequence
-from festina.control.step_time import StepWork
+from festina.control.step_time import StepWork, predict_ms
 from festina.types import OperatingPoint
 
 
@@ -21,6 +21,7 @@ class LocalRules:
         margin: Share of an objective kept in reserve.
         beta: Weight of age in the paper's score, for prefill.
         pacing: Space decode steps (`festina` only; off for the ablation).
+        sigmas: Of a predicted duration's error, added to it (`festina` only).
     """
 
     batch_max: int
@@ -28,6 +29,7 @@ class LocalRules:
     margin: float
     beta: float = 1.0
     pacing: bool = True
+    sigmas: float = 1.0
 
     @property
     def chunk_min(self) -> int:
@@ -59,10 +61,12 @@ class Wait:
 
 def step_work(decodes: Items[Sequence], prefills: Items[tuple[Sequence, int]]) -> StepWork:
     """The work of a step over these sequences."""
+    new = sum(tokens for _, tokens in prefills)
     return StepWork(
-        prefill_tokens=sum(tokens for _, tokens in prefills),
+        prefill_tokens=new,
         decodes=len(decodes),
-        context_tokens=sum(seq.cached for seq in decodes) + sum(seq.cached for seq, _ in prefills),
+        context_tokens=sum(seq.cached for seq in decodes),
+        cached_mean=sum(seq.cached * tokens for seq, tokens in prefills) / new if new else 0.0,
     )
 
 
@@ -73,18 +77,4 @@ def predict_s(
     point: OperatingPoint,
 ) -> float:
     """Predicted duration of such a step, in seconds."""
-    return lane.step_time.predict_ms(step_work(decodes, prefills), point) / 1e3
-
-
-def split_chunk(
-    queue: Items[Sequence], tokens: int, sequences_max: int
-) -> tuple[tuple[Sequence, int], ...]:
-    """The first `tokens` prompt tokens of the queue, over at most `sequences_max` sequences."""
-    parts: list[tuple[Sequence, int]] = []
-    for seq in queue[:sequences_max]:
-        if tokens <= 0:
-            break
-        part = min(tokens, seq.pending_tokens)
-        parts.append((seq, part))
-        tokens -= part
-    return tuple(parts)
+    return predict_ms(lane.step_time.cost(point), step_work(decodes, prefills)) / 1e3

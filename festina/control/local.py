@@ -6,16 +6,18 @@ their KV block tables; the engine owns what is in the blocks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from festina.control import local_festina, local_paper
+from festina.control import local_paper
 from festina.control.choice import Choice, LocalRules, Wait, step_work
 from festina.control.lane import Lane
-from festina.control.pace import INFINITY
+from festina.control.local_festina import FestinaRule
 from festina.control.sequence import Sequence
-from festina.control.step_time import StepWork
+from festina.control.step_time import StepWork, predict_ms
 from festina.types import OperatingPoint, SmPartition
 
 
@@ -84,7 +86,8 @@ class LocalScheduler:
         partition: SmPartition,
         steps_max: int = 1,
     ) -> None:
-        self._choose = local_festina.choose if policy == "festina" else local_paper.choose
+        festina = policy == "festina"
+        self._choose = FestinaRule(rules).choose if festina else partial(local_paper.choose, rules)
         self._rules = rules
         self._partition = partition
         self._steps_max = steps_max
@@ -143,7 +146,7 @@ class LocalScheduler:
                 if not lane.busy and lane.model not in stuck and (lane.running or lane.waiting)
             ]
             slots = self._steps_max - len(self._steps)
-            choice = self._choose(lanes, self._rules, self.point, slots, now)
+            choice = self._choose(lanes, self.point, slots, now)
             if isinstance(choice, Wait):
                 return Plan(tuple(steps), choice.until)
             step = self._start(choice, now)
@@ -153,7 +156,7 @@ class LocalScheduler:
                 stuck.add(choice.lane.model)  # until a step gives blocks back
             else:
                 steps.append(step)
-        return Plan(tuple(steps), INFINITY)
+        return Plan(tuple(steps), math.inf)
 
     def settle(
         self,
@@ -235,7 +238,7 @@ class LocalScheduler:
             model=lane.model,
             chunks=tuple(chunks),
             work=work,
-            predicted_ms=lane.step_time.predict_ms(work, self.point),
+            predicted_ms=predict_ms(lane.step_time.cost(self.point), work),
             started_at=now,
             point=self.point,
             partition=self._partition,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence as Items
 
 from festina.control.choice import Choice, LocalRules, Wait, predict_s
 from festina.control.lane import Lane
-from festina.control.pace import INFINITY, paper_score
 from festina.control.sequence import Sequence
 from festina.types import OperatingPoint
 
 
 def choose(
-    lanes: Items[Lane],
     rules: LocalRules,
+    lanes: Items[Lane],
     point: OperatingPoint,
     slots: int,  # noqa: ARG001 - the paper does not look ahead at what others will need
     now: float,
@@ -33,7 +33,7 @@ def choose(
         choice = chosen[lane.model]
         if choice.decodes or choice.prefills:
             return choice
-    return Wait(INFINITY)
+    return Wait(math.inf)
 
 
 def _tasks(
@@ -54,13 +54,26 @@ def _tasks(
 
 
 def _decode_score(seq: Sequence, step_s: float, rules: LocalRules, now: float) -> float:
-    return INFINITY if seq.outgrown else _score(seq, step_s, rules, now, 0.0)
+    return math.inf if seq.outgrown else _score(seq, step_s, rules, now, 0.0)
 
 
 def _score(seq: Sequence, latency_s: float, rules: LocalRules, now: float, beta: float) -> float:
     slack_s = seq.due_at(rules.margin) - now
     age_s = now - seq.runnable_at
     return paper_score(latency_s * 1e3, slack_s * 1e3, age_s * 1e3, beta)
+
+
+def paper_score(latency_ms: float, slack_ms: float, age_ms: float, beta: float) -> float:
+    """Slack consumption ratio, paper section 3.4, equation 4; a denominator ≤ 0 is most urgent.
+
+    Args:
+        latency_ms: Predicted time of the unit: one decode step or one prefill chunk.
+        slack_ms: Time to the deadline.
+        age_ms: Time since the task became runnable.
+        beta: 0 for decode, 1 for prefill.
+    """
+    remaining = slack_ms - beta * age_ms
+    return latency_ms / remaining if remaining > 0.0 else math.inf
 
 
 def _fill(lane: Lane, queue: Items[Sequence], rules: LocalRules) -> Choice:

@@ -9,11 +9,11 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from festina import _core
 from festina.control.choice import LocalRules
 from festina.control.lane import Lane
-from festina.control.pace import DecodeGroup, latest_starts
 from festina.control.profile import ProfileTable
-from festina.control.step_time import StepWork
+from festina.control.step_time import StepWork, predict_ms
 from festina.types import OperatingPoint, Phase
 
 _PROMPTS_MAX = 8
@@ -21,13 +21,13 @@ _PROMPTS_MAX = 8
 
 
 def profile_key(work: StepWork) -> tuple[Phase, float, float]:
-    """Where a step lies in the profile: phase, new tokens or batch, context tokens per sequence.
+    """Where a step lies in the profile: phase, new tokens or batch, cached tokens per sequence.
 
     A step with any prompt tokens costs like a prefill of all its tokens.
     """
     if work.prefill_tokens == 0:
         return Phase.DECODE, float(work.decodes), work.context_tokens / max(work.decodes, 1)
-    return Phase.PREFILL, float(work.prefill_tokens + work.decodes), float(work.context_tokens)
+    return Phase.PREFILL, float(work.prefill_tokens + work.decodes), float(work.cached_mean)
 
 
 def nearest_clock_mhz(table: ProfileTable, clock_mhz: int) -> int:
@@ -47,18 +47,25 @@ class ProfiledStepTime:
         self.table = table
         self.model = model
         self._index = table.index(model)
+        self._costs: dict[OperatingPoint, _core.StepCost] = {}
 
-    def predict_ms(self, work: StepWork, point: OperatingPoint) -> float:
+    def cost(self, point: OperatingPoint) -> _core.StepCost:
         """See `StepTime`; the error is the profile's own spread."""
-        phase, work0, work1 = profile_key(work)
-        rung = self.table.sms.index(point.sms)
-        clock = self.table.clocks_mhz.index(self._profiled(point).clock_mhz)
-        cell = self.table.estimate(self._index, phase, rung, clock, work0, work1)[0]
-        return float(cell["latency_ms"]) * (1.0 + float(cell["spread"]))
+        if point not in self._costs:
+            rung = self.table.sms.index(point.sms)
+            clock = self.table.clocks_mhz.index(self._profiled(point).clock_mhz)
+            self._costs[point] = _core.StepCost.profiled(
+                self.table.native, self._index, rung, clock
+            )
+        return self._costs[point]
 
     def learn(self, work: StepWork, point: OperatingPoint, latency_ms: float) -> None:
-        """See `StepTime`."""
+        """See `StepTime`. Of a mixed step, the prefill's share of the predicted time is learned."""
         phase, work0, work1 = profile_key(work)
+        if work.prefill_tokens and work.decodes:
+            alone = StepWork(work.prefill_tokens + work.decodes, 0, 0, work.cached_mean)
+            cost = self.cost(point)
+            latency_ms *= predict_ms(cost, alone) / predict_ms(cost, work)
         self.table.correct(self.model, phase, self._profiled(point), work0, work1, latency_ms)
 
     def _profiled(self, point: OperatingPoint) -> OperatingPoint:
@@ -125,9 +132,9 @@ class ClockGovernor:
         latency_ms = np.array([demand.latency_ms for demand in demands])
         power_w = np.array([demand.power_w for demand in demands])
         energy_j = np.sum(latency_ms * (power_w + self._idle_w), axis=0) / 1e3
-        in_time = [self._in_time(demands, place, now) for place in range(len(clocks))]
+        in_time = _in_time(demands, latency_ms, now)
         costs = np.where(in_time, energy_j, np.inf)
-        best = int(np.argmin(costs)) if any(in_time) else len(clocks) - 1
+        best = int(np.argmin(costs)) if np.any(in_time) else len(clocks) - 1
         present = clocks.index(nearest_clock_mhz(self._table, clock_mhz))
         if best < present and not self._worth_it(costs, best, present, now):
             best = present
@@ -139,13 +146,6 @@ class ClockGovernor:
         if now - self._changed_at < self._rules.dwell_s:
             return False
         return bool(costs[best] <= costs[present] * (1.0 - self._rules.saving_min))
-
-    def _in_time(self, demands: list[_Demand], place: int, now: float) -> bool:
-        groups = [
-            DecodeGroup("", demand.due_at, demand.due_at, float(demand.latency_ms[place]))
-            for demand in demands
-        ]
-        return latest_starts(groups)[0][1] >= now
 
     def _demands(self, lane: Lane, local: LocalRules, now: float) -> Iterable[_Demand]:
         step_time = lane.step_time
@@ -161,7 +161,7 @@ class ClockGovernor:
             yield _Demand(now + tbt_s, *figures)
         for seq in islice(lane.prefills(), _PROMPTS_MAX):
             tokens = seq.pending_tokens
-            figures = step_time.at_all_clocks(StepWork(tokens, 0, seq.cached), self._sms)
+            figures = step_time.at_all_clocks(StepWork(tokens, 0, 0, seq.cached), self._sms)
             yield _Demand(seq.due_at(local.margin), *figures)
 
 
@@ -172,3 +172,13 @@ class _Demand:
     due_at: float
     latency_ms: NDArray[np.float64]
     power_w: NDArray[np.float64]
+
+
+def _in_time(
+    demands: list[_Demand], latency_ms: NDArray[np.float64], now: float
+) -> NDArray[np.bool_]:
+    """(clocks,) whether all are in time, run one after the other, the earliest deadline first."""
+    due_ms = np.array([demand.due_at - now for demand in demands]) * 1e3
+    order = np.argsort(due_ms, kind="stable")
+    ends_ms = np.cumsum(latency_ms[order], axis=0)
+    return np.asarray((ends_ms <= due_ms[order, np.newaxis]).all(axis=0))

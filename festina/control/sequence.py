@@ -81,13 +81,15 @@ class Sequence:
     @property
     def decoding(self) -> bool:
         """Whether one decode step gives the next token."""
-        return self.pending_tokens == 1 and self.output_tokens > 0 and self.cached > 0
+        length = len(self.token_ids)
+        return length - self.cached == 1 and length > self.prompt_tokens and self.cached > 0
 
     @property
     def expected_tokens(self) -> int:
         """Tokens of context it is expected to need in the end."""
-        output = min(self.max_tokens, max(self.predicted_tokens, self.output_tokens + 1))
-        return self.prompt_tokens + output
+        next_output = len(self.token_ids) - self.prompt_tokens + 1
+        output = self.predicted_tokens if self.predicted_tokens > next_output else next_output
+        return self.prompt_tokens + (output if output < self.max_tokens else self.max_tokens)
 
     def due_at(self, margin: float) -> float:
         """When its next token must be out: TTFT before the first one, TBT after it.

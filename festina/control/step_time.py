@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from festina import _core
 from festina.types import OperatingPoint
 
 
@@ -18,22 +19,35 @@ class StepWork:
     Attributes:
         prefill_tokens: Prompt tokens over all its prefill chunks.
         decodes: Sequences that get one more token.
-        context_tokens: Tokens already in the cache, over all its sequences.
+        context_tokens: Tokens already in the cache, over its decodes.
+        cached_mean: Tokens already in the cache of a prompt token's sequence, on average.
     """
 
     prefill_tokens: int
     decodes: int
     context_tokens: int
+    cached_mean: float = 0.0
 
 
 class StepTime(Protocol):
     """Predicts and learns the duration of steps of one model on one device."""
 
-    def predict_ms(self, work: StepWork, point: OperatingPoint) -> float:
-        """Expected duration plus the estimate's own error, > 0, never falling in `work`."""
+    def cost(self, point: OperatingPoint) -> _core.StepCost:
+        """What steps cost there, as the native rule takes it; valid until the next `learn`."""
 
     def learn(self, work: StepWork, point: OperatingPoint, latency_ms: float) -> None:
         """Take a measured duration into account. State stays bounded."""
+
+
+def predict_ms(cost: _core.StepCost, work: StepWork) -> float:
+    """Expected duration plus the estimate's own error, > 0, never falling in `work`."""
+    key = (
+        work.decodes,
+        work.context_tokens / max(work.decodes, 1),
+        work.prefill_tokens,
+        work.cached_mean,
+    )
+    return cost.latency_ms(*key) * (1.0 + cost.spread(*key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +104,17 @@ class LearnedStepTime:
         self._error = 0.2
         self._coefficients = self._cut()
 
-    def predict_ms(self, work: StepWork, point: OperatingPoint) -> float:  # noqa: ARG002
+    def cost(self, point: OperatingPoint) -> _core.StepCost:  # noqa: ARG002
         """See `StepTime`."""
-        return max(0.01, self._mean_ms(work) * (1.0 + self._error))
+        return _core.StepCost.linear(*self._coefficients, self._error)
 
     def learn(self, work: StepWork, point: OperatingPoint, latency_ms: float) -> None:  # noqa: ARG002
         """See `StepTime`."""
         mean_ms = self._mean_ms(work)
         error = abs(latency_ms - mean_ms) / max(latency_ms, 0.01)
         self._error += 0.05 * (min(error, 1.0) - self._error)
-        x = np.array([1.0, work.prefill_tokens, work.decodes, work.context_tokens]) / _SCALE
+        context = work.context_tokens + work.cached_mean
+        x = np.array([1.0, work.prefill_tokens, work.decodes, context]) / _SCALE
         expected_ms = float(x @ self._theta)
         surprise_ms = min(max(latency_ms - expected_ms, -mean_ms / 2.0), mean_ms)
         px = self._covariance @ x
@@ -125,5 +140,5 @@ class LearnedStepTime:
             fixed
             + prefill * work.prefill_tokens
             + decode * work.decodes
-            + context * work.context_tokens
+            + context * (work.context_tokens + work.cached_mean)
         )

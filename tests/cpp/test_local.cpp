@@ -53,7 +53,7 @@ void paced_decodes_start_exactly_at_the_latest_start() {
   const Options options;
   Chooser chooser(options);
   for (int round = 0; round < 300; ++round) {
-    std::vector<Lane> lanes;
+    std::vector<PlainLane> lanes;
     std::vector<DecodeGroup> groups;
     for (int i = random.below(4); i >= 0; --i) {
       lanes.push_back({random.below(3),
@@ -66,10 +66,10 @@ void paced_decodes_start_exactly_at_the_latest_start() {
     }
     const double start_ms = best_first_start(groups);
     const double now_ms = start_ms - random.between(0.01, 100);
-    const Choice wait = chooser.choose(lanes, Cost{}, 0, false, now_ms);
+    const Choice wait = choose(chooser, options, lanes, 0, false, now_ms);
     CHECK_EQ(wait.lane, kNone);
     CHECK_NEAR(wait.wait_until_ms, start_ms, 1e-12);
-    const Choice go = chooser.choose(lanes, Cost{}, 0, false, wait.wait_until_ms);
+    const Choice go = choose(chooser, options, lanes, 0, false, wait.wait_until_ms);
     const auto first = std::min_element(groups.begin(), groups.end(),
                                         [](auto& a, auto& b) { return a.due_ms < b.due_ms; });
     CHECK_EQ(go.lane, static_cast<int>(first - groups.begin()));
@@ -82,11 +82,11 @@ void without_pace_decodes_start_at_once() {
   Options options;
   options.pace = false;
   Chooser chooser(options);
-  const std::vector<Lane> lanes{{0, 4, 100, 1000, 100, {}}, {1, 2, 100, 900, 100, {}}};
-  const Choice choice = chooser.choose(lanes, Cost{}, 0, false, 0);
+  const std::vector<PlainLane> lanes{{0, 4, 100, 1000, 100, {}}, {1, 2, 100, 900, 100, {}}};
+  const Choice choice = choose(chooser, options, lanes, 0, false, 0);
   CHECK_EQ(choice.lane, 1);
   CHECK_EQ(choice.decodes, 2);
-  const Choice idle = chooser.choose(std::span<const Lane>(), Cost{}, 0, true, 0);
+  const Choice idle = choose(chooser, options, std::span<const PlainLane>(), 0, true, 0);
   CHECK_EQ(idle.lane, kNone);
   CHECK_EQ(idle.wait_until_ms, kNever);
 }

@@ -7,7 +7,7 @@ from virtual_agent import VirtualAgent, deployment, slo
 
 from festina.control.profile import ProfileTable, shipped_profiles
 from festina.control.profiled import ProfiledStepTime, profile_key
-from festina.control.step_time import StepWork
+from festina.control.step_time import StepWork, predict_ms
 from festina.engine.simulated import SimulatedNoise
 from festina.messages import Finished
 from festina.types import OperatingPoint, Phase
@@ -43,25 +43,25 @@ def serve(table, *, count=24, gap_s=0.12, tbt_ms=100.0, noise=None):
 
 def test_a_step_with_prompt_tokens_is_looked_up_as_a_prefill():
     assert profile_key(StepWork(0, 8, 4000)) == (Phase.DECODE, 8.0, 500.0)
-    assert profile_key(StepWork(100, 4, 600)) == (Phase.PREFILL, 104.0, 600.0)
+    assert profile_key(StepWork(100, 4, 600, 50.0)) == (Phase.PREFILL, 104.0, 50.0)
 
 
 def test_a_clock_between_those_of_the_profile_counts_as_the_nearest(table):
     model = ProfiledStepTime(table, "llama-8b")
     work = StepWork(0, 8, 4000)
-    exact = model.predict_ms(work, OperatingPoint(1635, 132))
-    assert model.predict_ms(work, OperatingPoint(1650, 132)) == exact
+    exact = predict_ms(model.cost(OperatingPoint(1635, 132)), work)
+    assert predict_ms(model.cost(OperatingPoint(1650, 132)), work) == exact
     model.learn(work, OperatingPoint(1650, 132), 2 * exact)
-    assert model.predict_ms(work, OperatingPoint(1635, 132)) > exact
+    assert predict_ms(model.cost(OperatingPoint(1635, 132)), work) > exact
 
 
 def test_measured_steps_correct_the_prediction(table):
     model = ProfiledStepTime(table, "llama-8b")
     point, work = OperatingPoint(TOP, 132), StepWork(0, 8, 4000)
-    before = model.predict_ms(work, point)
+    before = predict_ms(model.cost(point), work)
     for _ in range(60):
         model.learn(work, point, before * 1.3)
-    assert model.predict_ms(work, point) > before * 1.2
+    assert predict_ms(model.cost(point), work) > before * 1.2
 
 
 def test_slack_lowers_the_clock_and_saves_energy_within_the_objectives(table):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from festina.control.step_time import LearnedStepTime, StepTimePrior, StepWork
+from festina.control.step_time import LearnedStepTime, StepTimePrior, StepWork, predict_ms
 from festina.types import OperatingPoint
 
 POINT = OperatingPoint(0, 1)
@@ -31,14 +31,14 @@ def taught(steps, speed=machine, seed=0, model=None):
 def test_it_finds_the_machines_coefficients_within_a_hundred_steps():
     model = taught(100)
     for work in (StepWork(0, 1, 100), StepWork(128, 0, 0), StepWork(32, 8, 4000)):
-        assert model.predict_ms(work, POINT) == pytest.approx(machine(work), rel=0.15)
+        assert predict_ms(model.cost(POINT), work) == pytest.approx(machine(work), rel=0.15)
 
 
 def test_it_follows_a_machine_that_becomes_slower():
     model = taught(300)
     taught(300, lambda work: 2.0 * machine(work), seed=1, model=model)
     work = StepWork(64, 4, 1000)
-    assert model.predict_ms(work, POINT) == pytest.approx(2.0 * machine(work), rel=0.15)
+    assert predict_ms(model.cost(POINT), work) == pytest.approx(2.0 * machine(work), rel=0.15)
 
 
 def test_a_long_spell_of_equal_steps_does_not_spoil_the_rest():
@@ -46,7 +46,7 @@ def test_a_long_spell_of_equal_steps_does_not_spoil_the_rest():
     for _ in range(4000):
         model.learn(StepWork(0, 4, 2000), POINT, machine(StepWork(0, 4, 2000)))
     for work in (StepWork(128, 0, 0), StepWork(64, 8, 3000)):
-        assert model.predict_ms(work, POINT) == pytest.approx(machine(work), rel=0.5)
+        assert predict_ms(model.cost(POINT), work) == pytest.approx(machine(work), rel=0.5)
 
 
 @settings(max_examples=50)
@@ -56,6 +56,6 @@ def test_more_work_never_looks_cheaper_whatever_was_measured(seed, prefill, deco
     model = LearnedStepTime(StepTimePrior())
     for _ in range(50):
         model.learn(random_work(rng), POINT, float(rng.uniform(0.1, 500.0)))
-    small = model.predict_ms(StepWork(prefill, decodes, context), POINT)
-    large = model.predict_ms(StepWork(prefill + 16, decodes + 1, context + 64), POINT)
+    small = predict_ms(model.cost(POINT), StepWork(prefill, decodes, context))
+    large = predict_ms(model.cost(POINT), StepWork(prefill + 16, decodes + 1, context + 64))
     assert 0.0 < small <= large < 1e7

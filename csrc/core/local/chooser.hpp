@@ -1,81 +1,68 @@
 #pragma once
 #include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <span>
 #include <utility>
 #include <vector>
 
+#include "core/local/chunks.hpp"
 #include "core/local/pace.hpp"
+#include "core/local/queue.hpp"
+#include "core/local/step_work.hpp"
+#include "core/local/turns.hpp"
 #include "core/local/types.hpp"
-#include "core/profile_table/cell.hpp"
 
 // Our local rule (DESIGN 4.2): decodes wait until just inside their objective, so that batches grow
 // and weight reads are shared; prompts run at once, in chunks that end before the next decode must
 // start, and take their own model's decodes along, which then cost no reading of weights.
 namespace festina::local {
 
-// What a step has to do: prompts, decodes, or both in one pass over the weights.
-struct StepWork {
-  int decodes = 0;
-  double context_mean = 0;  // tokens in the cache of each decode
-  int tokens = 0;           // of prompts
-  double cached_mean = 0;   // tokens in the cache of each prompt
-
-  Phase phase() const noexcept { return tokens > 0 ? Phase::prefill : Phase::decode; }
-};
-
-// Time for a whole prompt behind `cached` tokens, in chunks: the middle one stands for all, because
-// attention grows with what is cached. `Cost` as below.
-template <class Cost>
-double prompt_ms(const Cost& cost, int model, int tokens, double cached, int chunk_tokens) {
-  if (tokens <= chunk_tokens) return cost.latency_ms(model, StepWork{0, 0, tokens, cached});
-  const double middle = cached + (tokens - chunk_tokens) / 2.0;
-  return cost.latency_ms(model, StepWork{0, 0, chunk_tokens, middle}) * tokens / chunk_tokens;
-}
-
-// Decides for one GPU that runs one step at a time. `Cost` is a view of the profile at the GPU's
-// operating point:
+// Decides for one GPU, simulated or real. `Cost` is a view of the profile at the GPU's operating
+// point:
 //   double latency_ms(int model, const StepWork&) const;
-//   double spread(int model, Phase) const;  // relative error of that
+//   double spread(int model, const StepWork&) const;  // relative error of that
 // Keeps memory between calls; used by one thread.
 class Chooser {
  public:
-  explicit Chooser(const Options& options) : options_(options) {}
+  explicit Chooser(const Options& options) : options_(options), queues_(options) {}
 
-  // `free_bytes`: memory for prompts that are not admitted yet; `alone`: no prompt is, so that one
-  // may go ahead whatever it needs.
+  // `slots`: steps that may still start side by side; 1 on a GPU that is not partitioned.
   template <class Cost>
-  Choice choose(std::span<const Lane> lanes, const Cost& cost, double free_bytes, bool alone,
-                double now_ms) {
+  Choice choose(std::span<const Lane> lanes, const Cost& cost, int slots, double now_ms) {
+    queues_.set(lanes, now_ms);
     group(lanes, cost);
-    const double first_ms = set_latest_starts(groups_);
-    const Urgent urgent = most_urgent(lanes, cost, free_bytes, alone, now_ms);
-    if (urgent.prompt != nullptr) {
-      Choice choice = with_prompt(lanes, cost, urgent, free_bytes, now_ms);
-      if (choice.lane != kNone) return choice;
-      return decode(lanes, groups_.front());  // early, to make room for the prompt
-    }
-    if (groups_.empty()) return {};
-    constexpr double kSoon = 1e-6;
-    if (!options_.pace || first_ms <= now_ms + kSoon) return decode(lanes, groups_.front());
+    const int asking = busy(lanes);
+    shared_ = asking <= 1 || slots < asking;
+    set_starts(lanes.size());
+    steps_.clear();
+    const bool blocked = add_prompts(lanes, cost, now_ms);
+    if (steps_.empty() || options_.turns) add_decodes(lanes, cost, blocked, now_ms);
+    if (!steps_.empty()) return std::move(next_step(steps_, lanes, now_ms).choice);
     Choice wait;
-    wait.wait_until_ms = first_ms;
+    for (const DecodeGroup& g : groups_) {
+      wait.wait_until_ms = std::min(wait.wait_until_ms, g.release_ms());
+    }
     return wait;
   }
 
  private:
-  struct Urgent {
-    int lane = kNone;
-    const Prompt* prompt = nullptr;
-    double start_ms = kNever;  // when it must start to be in time
-  };
+  static constexpr double kSoonMs = 1e-6;
 
   static const Lane& at(std::span<const Lane> lanes, int lane) {
     return lanes[static_cast<std::size_t>(lane)];
   }
   template <class Cost>
-  double upper(const Cost& cost, int model, Phase phase) const {
-    return 1 + options_.sigmas * cost.spread(model, phase);
+  double upper(const Cost& cost, int model, const StepWork& w) const {
+    return 1 + options_.sigmas * cost.spread(model, w);
+  }
+
+  int busy(std::span<const Lane> lanes) const {
+    int count = 0;
+    for (std::size_t i = 0; i < lanes.size(); ++i) {
+      count += !lanes[i].batches.empty() || !queues_.of(static_cast<int>(i)).empty();
+    }
+    return count;
   }
 
   template <class Cost>
@@ -83,112 +70,103 @@ class Chooser {
     groups_.clear();
     for (std::size_t i = 0; i < lanes.size(); ++i) {
       const Lane& l = lanes[i];
-      if (l.decodes == 0) continue;
-      const StepWork w{l.decodes, l.context_mean, 0, 0};
-      groups_.push_back({static_cast<int>(i), l.due_ms - options_.margin * l.tbt_ms,
-                         cost.latency_ms(l.model, w) * upper(cost, l.model, Phase::decode)});
+      const bool paced = options_.pace && !queues_.held_back(static_cast<int>(i));
+      for (std::size_t k = 0; k < l.batches.size(); ++k) {
+        const Batch& b = l.batches[k];
+        const StepWork w{b.decodes, b.context_mean, 0, 0};
+        groups_.push_back({static_cast<int>(i), b.due_ms,
+                           cost.latency_ms(l.model, w) * upper(cost, l.model, w), kNever,
+                           static_cast<int>(k), paced ? b.paced_ms : -kNever});
+      }
     }
   }
 
+  // Latest starts of all groups, in order of deadline; of each lane alone where lanes run side by
+  // side.
+  void set_starts(std::size_t lanes) {
+    set_latest_starts(groups_);
+    if (shared_) return;
+    for (std::size_t i = 0; i < lanes; ++i) {
+      pick_groups([i](const DecodeGroup& g) { return g.lane == static_cast<int>(i); });
+      set_latest_starts(picked_);
+      auto own = picked_.begin();  // both in order of deadline
+      for (DecodeGroup& g : groups_) {
+        if (g.lane == static_cast<int>(i)) g.start_ms = (own++)->start_ms;
+      }
+    }
+  }
+
+  template <class Wanted>
+  void pick_groups(const Wanted& wanted) {
+    picked_.clear();
+    std::copy_if(groups_.begin(), groups_.end(), std::back_inserter(picked_), wanted);
+  }
+
+  // --- prompts ----------------------------------------------------------------------------------
+
+  // The step of the most urgent prompt, or of every lane's where they take turns. Returns whether
+  // decodes leave too little room for one.
   template <class Cost>
-  Urgent most_urgent(std::span<const Lane> lanes, const Cost& cost, double free_bytes, bool alone,
-                     double now_ms) const {
-    Urgent best;
+  bool add_prompts(std::span<const Lane> lanes, const Cost& cost, double now_ms) {
+    bool blocked = false;
+    Urgent first;
     for (std::size_t i = 0; i < lanes.size(); ++i) {
-      for (const Prompt& p : lanes[i].prompts) {
-        if (!p.admitted && p.memory_bytes > free_bytes && !alone) continue;
-        const double objective_ms = p.objective_ms * (1 - options_.margin);
-        const StepWork w{0, 0, p.pending_tokens, static_cast<double>(p.cached_tokens)};
-        const double start_ms =
-            rolled_deadline(p.since_ms, objective_ms, now_ms) - cost.latency_ms(lanes[i].model, w);
-        if (start_ms < best.start_ms) best = {static_cast<int>(i), &p, start_ms};
+      const Urgent urgent = queues_.urgent(lanes, static_cast<int>(i), cost);
+      if (urgent.prompt == nullptr) continue;
+      if (options_.turns) {
+        blocked = !add_prompt(lanes, cost, urgent, now_ms) || blocked;
+      } else if (urgent.start_ms < first.start_ms) {
+        first = urgent;
       }
     }
-    return best;
-  }
-
-  // Until when a step of `lane` may run: the other models' decodes start in time, and its own,
-  // which come along, are out in time.
-  double ends_by(int lane, bool along) {
-    double own_ms = kNever;
-    others_.clear();
-    for (const DecodeGroup& g : groups_) {
-      if (g.lane == lane && along) {
-        own_ms = g.due_ms;
-      } else {
-        others_.push_back(g);
-      }
-    }
-    return std::min(own_ms, set_latest_starts(others_));
+    return first.prompt == nullptr ? blocked : !add_prompt(lanes, cost, first, now_ms);
   }
 
   template <class Cost>
-  Choice with_prompt(std::span<const Lane> lanes, const Cost& cost, const Urgent& urgent,
-                     double free_bytes, double now_ms) {
+  bool add_prompt(std::span<const Lane> lanes, const Cost& cost, const Urgent& urgent,
+                  double now_ms) {
     const Lane& lane = at(lanes, urgent.lane);
-    const int decodes = options_.mix ? lane.decodes : 0;
-    const double budget_ms = ends_by(urgent.lane, decodes > 0) - now_ms;
-    Choice choice;
-    choice.chunks = fill(lane, *urgent.prompt, free_bytes);
-    const StepWork alone{decodes, lane.context_mean, 0, 0};
-    const int most = total(choice.chunks);
-    const int tokens = largest(cost, lane.model, alone, choice.chunks, budget_ms);
-    if (tokens < std::min(most, options_.chunk_min_tokens) && !groups_.empty()) return {};
-    cut(choice.chunks, tokens);
-    choice.lane = urgent.lane;
-    choice.decodes = decodes;
-    return choice;
+    const bool at_risk = options_.least_chunk && urgent.start_ms <= now_ms;
+    StepWork w;
+    if (options_.mix && !lane.batches.empty()) {
+      w.decodes = lane.batches.front().decodes;
+      w.context_mean = lane.batches.front().context_mean;
+    }
+    if (at_risk)
+      w.decodes = std::min(w.decodes, options_.batch_max - 1);  // a full batch makes room
+    const int room = options_.batch_max - w.decodes;
+    if (room <= 0) return false;
+    std::vector<Chunk> chunks =
+        fill_chunks(lane, *urgent.prompt, queues_.of(urgent.lane), options_, room);
+    const int most = total(chunks);
+    const int least = std::min(most, options_.chunk_min_tokens);
+    const bool along = w.decodes > 0;
+    const double budget_ms = ends_by(urgent.lane, along) - now_ms;
+    int tokens = largest(cost, lane.model, w, chunks, budget_ms);
+    if (tokens < least && !groups_.empty()) {
+      if (!at_risk) return false;
+      tokens = least;
+    }
+    cut_chunks(chunks, tokens);
+    w = joined(w, chunks, tokens);
+    const double own_ms = along ? start_of(urgent.lane, 0) : kNever;
+    add({urgent.lane, 0, w.decodes, std::move(chunks), kNever}, std::min(urgent.start_ms, own_ms),
+        cost, lane.model, w);
+    return true;
   }
 
-  // The urgent prompt first, then others of its model, up to a chunk.
-  std::vector<Chunk> fill(const Lane& lane, const Prompt& first, double free_bytes) const {
-    int left = options_.chunk_tokens;
-    std::vector<Chunk> chunks;
-    const auto add = [&chunks, &left](const Prompt& p) {
-      const int tokens = std::min(left, p.pending_tokens);
-      if (tokens > 0) chunks.push_back({p.id, tokens, p.cached_tokens});
-      left -= tokens;
+  // Until when a step of `lane` may run: the other decodes start in time, and its own first batch,
+  // if it comes along, is out in time.
+  double ends_by(int lane, bool along) {
+    const auto is_along = [&](const DecodeGroup& g) {
+      return along && g.lane == lane && g.batch == 0;
     };
-    add(first);
-    if (!first.admitted) free_bytes -= first.memory_bytes;
-    for (const Prompt& p : lane.prompts) {
-      if (left <= 0) break;
-      if (p.id == first.id) continue;
-      if (!p.admitted) {
-        if (p.memory_bytes > free_bytes) continue;
-        free_bytes -= p.memory_bytes;
-      }
-      add(p);
+    pick_groups([&](const DecodeGroup& g) { return !is_along(g) && (shared_ || g.lane == lane); });
+    double own_ms = kNever;
+    for (const DecodeGroup& g : groups_) {
+      if (is_along(g)) own_ms = g.due_ms;
     }
-    return chunks;
-  }
-
-  static void cut(std::vector<Chunk>& chunks, int tokens) {
-    std::size_t kept = 0;
-    while (kept < chunks.size() && tokens > 0) {
-      chunks[kept].tokens = std::min(chunks[kept].tokens, tokens);
-      tokens -= chunks[kept++].tokens;
-    }
-    chunks.resize(kept);
-  }
-
-  static int total(const std::vector<Chunk>& chunks) {
-    int sum = 0;
-    for (const Chunk& c : chunks) sum += c.tokens;
-    return sum;
-  }
-
-  // `w` with the first `tokens` of the chunks. Their caches differ, so that what is cut off changes
-  // the mean.
-  static StepWork joined(StepWork w, const std::vector<Chunk>& chunks, int tokens) {
-    double cached = 0;
-    for (const Chunk& c : chunks) {
-      const int taken = std::min(c.tokens, tokens - w.tokens);
-      cached += static_cast<double>(c.cached_tokens) * taken;
-      w.tokens += taken;
-    }
-    if (w.tokens > 0) w.cached_mean = cached / w.tokens;
-    return w;
+    return std::min(own_ms, set_latest_starts(picked_));
   }
 
   // Most tokens of the chunks with which the step stays within the budget.
@@ -196,29 +174,74 @@ class Chooser {
   int largest(const Cost& cost, int model, const StepWork& w, const std::vector<Chunk>& chunks,
               double budget_ms) const {
     const int most = total(chunks);
-    budget_ms /= upper(cost, model, Phase::prefill);
+    budget_ms /= upper(cost, model, joined(w, chunks, most));
     const auto fits = [&](int tokens) {
       return cost.latency_ms(model, joined(w, chunks, tokens)) <= budget_ms;
     };
     if (groups_.empty() || fits(most)) return most;
     int low = 0, high = most;
-    while (high - low > std::max(8, high / 32)) {
+    while (high - low > std::max(options_.chunk_unit_tokens, high / 32)) {
       const int middle = (low + high) / 2;
       (fits(middle) ? low : high) = middle;
     }
     return low;
   }
 
-  static Choice decode(std::span<const Lane> lanes, const DecodeGroup& g) {
-    Choice choice;
-    choice.lane = g.lane;
-    choice.decodes = at(lanes, g.lane).decodes;
-    return choice;
+  // --- decodes ----------------------------------------------------------------------------------
+
+  // The first batch that should run now, or the first of every lane where they take turns; early,
+  // to make room for a prompt, where one is blocked.
+  template <class Cost>
+  void add_decodes(std::span<const Lane> lanes, const Cost& cost, bool blocked, double now_ms) {
+    if (!options_.turns) {
+      for (const DecodeGroup& g : groups_) {
+        if (blocked || g.release_ms() <= now_ms + kSoonMs) return add_decode(lanes, cost, g);
+      }
+      return;
+    }
+    const std::size_t prompts = steps_.size();
+    for (std::size_t i = 0; i < lanes.size(); ++i) {
+      const auto same = [i](const Step& s) { return s.choice.lane == static_cast<int>(i); };
+      const auto end = steps_.begin() + static_cast<std::ptrdiff_t>(prompts);
+      if (std::any_of(steps_.begin(), end, same)) continue;
+      const DecodeGroup* first = nullptr;
+      for (const DecodeGroup& g : groups_) {
+        if (g.lane != static_cast<int>(i)) continue;
+        if (!blocked && g.release_ms() > now_ms + kSoonMs) continue;
+        if (first == nullptr || g.batch < first->batch) first = &g;
+      }
+      if (first != nullptr) add_decode(lanes, cost, *first);
+    }
+  }
+
+  template <class Cost>
+  void add_decode(std::span<const Lane> lanes, const Cost& cost, const DecodeGroup& g) {
+    const Lane& lane = at(lanes, g.lane);
+    const Batch& b = lane.batches[static_cast<std::size_t>(g.batch)];
+    add({g.lane, g.batch, b.decodes, {}, kNever}, g.start_ms, cost, lane.model,
+        {b.decodes, b.context_mean, 0, 0});
+  }
+
+  double start_of(int lane, int batch) const {
+    for (const DecodeGroup& g : groups_) {
+      if (g.lane == lane && g.batch == batch) return g.start_ms;
+    }
+    return kNever;
+  }
+
+  template <class Cost>
+  void add(Choice choice, double starts_by_ms, const Cost& cost, int model, const StepWork& w) {
+    const double latency_ms =
+        options_.turns ? cost.latency_ms(model, w) * upper(cost, model, w) : 0;
+    steps_.push_back({std::move(choice), starts_by_ms, latency_ms});
   }
 
   Options options_;
+  Queues queues_;
+  bool shared_ = false;              // lanes wait for each other
   std::vector<DecodeGroup> groups_;  // kept between calls, so that deciding allocates little
-  std::vector<DecodeGroup> others_;
+  std::vector<DecodeGroup> picked_;
+  std::vector<Step> steps_;
 };
 
 }  // namespace festina::local

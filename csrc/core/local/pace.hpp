@@ -14,6 +14,11 @@ struct DecodeGroup {
   double due_ms;             // when their tokens must be out
   double latency_ms;         // predicted duration of their step
   double start_ms = kNever;  // latest start, once set
+  int batch = 0;             // of the lane
+  double paced_ms = kNever;  // when their tokens should be out, if before
+
+  // When the step should start: paced, but never after its latest start.
+  double release_ms() const noexcept { return std::min(paced_ms - latency_ms, start_ms); }
 };
 
 // Orders groups by deadline and sets the latest start of each so that all meet their deadlines one
@@ -21,7 +26,8 @@ struct DecodeGroup {
 // starts (earliest deadline first is optimal on one processor). Returns the first start.
 inline double set_latest_starts(std::vector<DecodeGroup>& groups) {
   std::sort(groups.begin(), groups.end(), [](const DecodeGroup& a, const DecodeGroup& b) {
-    return a.due_ms != b.due_ms ? a.due_ms < b.due_ms : a.lane < b.lane;
+    if (a.due_ms != b.due_ms) return a.due_ms < b.due_ms;
+    return a.lane != b.lane ? a.lane < b.lane : a.batch < b.batch;
   });
   double following_ms = kNever;
   for (std::size_t i = groups.size(); i-- > 0;) {

@@ -5,45 +5,16 @@
 #include <cstddef>
 #include <vector>
 
-#include "core/local/chooser.hpp"
+#include "core/local/step_work.hpp"
 #include "core/profile_table/view.hpp"
 #include "core/simulator/types.hpp"
 
 // What a step costs: by the profile, as policies see it, and in truth.
 namespace festina::simulator {
 
+using local::price;
+using local::Price;
 using local::StepWork;
-
-struct Price {
-  double latency_ms;
-  double power_w;  // dynamic
-  double bytes_per_s;
-};
-
-// A mixed step is a prefill of all its tokens, plus the time in which its decodes read their
-// caches.
-inline Price price(const ProfileView& table, int profile, const StepWork& work, int rung,
-                   int clock) {
-  const auto decodes = static_cast<float>(work.decodes);
-  if (work.tokens == 0) {
-    const Estimate e = table.estimate(profile, Phase::decode, rung, clock, decodes,
-                                      static_cast<float>(work.context_mean));
-    return {e.latency_ms, e.power_w, e.bytes_per_s};
-  }
-  const Estimate p = table.estimate(profile, Phase::prefill, rung, clock,
-                                    static_cast<float>(work.tokens) + decodes,
-                                    static_cast<float>(work.cached_mean));
-  if (work.decodes == 0) return {p.latency_ms, p.power_w, p.bytes_per_s};
-  const Estimate all = table.estimate(profile, Phase::decode, rung, clock, decodes,
-                                      static_cast<float>(work.context_mean));
-  const Estimate bare = table.estimate(profile, Phase::decode, rung, clock, decodes, 0);
-  const double read_ms = std::max(0.0F, all.latency_ms - bare.latency_ms);
-  const double read_mj = std::max(0.0, static_cast<double>(all.latency_ms) * all.power_w -
-                                           static_cast<double>(bare.latency_ms) * bare.power_w);
-  const double latency_ms = p.latency_ms + read_ms;
-  return {latency_ms, (static_cast<double>(p.latency_ms) * p.power_w + read_mj) / latency_ms,
-          p.bytes_per_s};
-}
 
 // The profile with what was learned from steps that ran: one factor per (deployment, phase).
 class Belief {
@@ -105,7 +76,7 @@ struct StepCost {
   double latency_ms(int model, const StepWork& w) const {
     return belief.step(model, w, rung, clock).latency_ms;
   }
-  double spread(int model, Phase phase) const { return belief.spread(model, phase); }
+  double spread(int model, const StepWork& w) const { return belief.spread(model, w.phase()); }
 };
 
 }  // namespace festina::simulator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from festina.control.lane import Lane
 from festina.control.local import LocalScheduler
 from festina.control.sequence import Sequence
-from festina.control.step_time import StepWork
+from festina.control.step_time import StepWork, predict_ms
 from festina.device.base import Device
 from festina.engine.base import BLOCK_TOKENS
 from festina.runtime.protocol.agent_models import ModelTable, Residency
@@ -59,7 +59,7 @@ def free_in_ms(scheduler: LocalScheduler, now: float) -> float:
     for lane in scheduler.lanes.values():
         tokens = sum(seq.pending_tokens for seq in lane.prefills())
         if tokens:
-            chunk_ms = lane.step_time.predict_ms(StepWork(_CHUNK, 0, 0), scheduler.point)
+            chunk_ms = predict_ms(lane.step_time.cost(scheduler.point), StepWork(_CHUNK, 0, 0))
             queue_ms += chunk_ms * tokens / _CHUNK
     return step_ms + queue_ms
 

@@ -38,6 +38,9 @@ struct FestinaOptions {
     double chunk_tokens = local.chunk_tokens;
     from.take("chunk_tokens", chunk_tokens);
     local.chunk_tokens = static_cast<int>(chunk_tokens);
+    from.take("by_deadline", local.by_deadline);
+    from.take("least_chunk", local.least_chunk);
+    from.take("turns", local.turns);
     from.take("clocks", clock.clocks);
     from.take("below_knee", clock.below_knee);
     from.take("raise", clock.raise);

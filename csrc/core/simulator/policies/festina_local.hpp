@@ -12,20 +12,24 @@ namespace festina::simulator {
 
 class FestinaLocal {
  public:
-  explicit FestinaLocal(const local::Options& options) : chooser_(options) {}
+  explicit FestinaLocal(const local::Options& options) : options_(options), chooser_(options) {}
 
   // Starts the next step, or sets a timer for when one should start.
   void dispatch(Cluster& c, Gpu& g) {
     if (!g.awake() || !g.steps.empty()) return;
-    view(c, g);
-    const StepCost cost{c.belief(), c.full_rung(), planning_clock(g)};
-    local::Choice choice =
-        chooser_.choose(lanes_, cost, c.memory_free_bytes(g), g.reserved_bytes <= 0, c.now_ms());
+    local::Choice choice = choose(c, g);
     if (choice.lane == local::kNone) return c.set_timer(g, choice.wait_until_ms);
     std::vector<Chunk> chunks;
     for (const local::Chunk& chunk : choice.chunks) chunks.push_back({chunk.id, chunk.tokens});
     Lane& lane = *g.lane(lanes_[static_cast<std::size_t>(choice.lane)].model);
     c.start(g, lane, choice.decodes, std::move(chunks), c.full_rung());
+  }
+
+  // What an idle GPU should do now.
+  local::Choice choose(const Cluster& c, const Gpu& g) {
+    view(c, g);
+    const StepCost cost{c.belief(), c.full_rung(), planning_clock(g)};
+    return chooser_.choose(lanes_, cost, 1, c.now_ms());
   }
 
   // A clock that is about to sink is planned with already.
@@ -37,9 +41,11 @@ class FestinaLocal {
   void view(const Cluster& c, const Gpu& g) {
     lanes_.clear();
     prompts_.clear();
+    batches_.clear();
+    batches_.reserve(g.lanes.size());  // the lanes' spans point into them
     std::size_t most = 0;
     for (const auto& l : g.lanes) most += std::min(l->waiting.size(), kAhead);
-    prompts_.reserve(most);  // the lanes' spans point into it
+    prompts_.reserve(most);
     for (const auto& l : g.lanes) {
       if (l->weights != Weights::ready || l->empty()) continue;
       const std::size_t first = prompts_.size();
@@ -47,9 +53,14 @@ class FestinaLocal {
         prompts_.push_back(prompt(c, l->waiting[k]));
       }
       const auto running = static_cast<int>(l->running.size());
-      lanes_.push_back({l->model, std::min(running, c.setup().batch_max),
-                        running > 0 ? l->context_tokens / running : 0, l->due_ms, l->tbt_ms,
-                        std::span(prompts_).subspan(first)});
+      const std::size_t batch = batches_.size();
+      if (running > 0) {
+        batches_.push_back({std::min(running, c.setup().batch_max), l->context_tokens / running,
+                            l->due_ms - options_.margin * l->tbt_ms});
+      }
+      lanes_.push_back({l->model, std::span(batches_).subspan(batch),
+                        std::span(prompts_).subspan(first), c.memory_free_bytes(g),
+                        g.reserved_bytes <= 0, l->last_step_ms});
     }
   }
 
@@ -66,8 +77,10 @@ class FestinaLocal {
             c.expected_kv_bytes(r)};
   }
 
+  local::Options options_;
   local::Chooser chooser_;
   std::vector<local::Lane> lanes_;  // kept between calls
+  std::vector<local::Batch> batches_;
   std::vector<local::Prompt> prompts_;
 };
 
