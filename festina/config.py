@@ -99,6 +99,28 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     client_timeout_s: Positive = 5.0
 
 
+class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The HTTP gateway.
+
+    Attributes:
+        http: HOST:PORT to serve HTTP on; "" serves none, port 0 is chosen by the system.
+        keys_file: File of API keys, one a line; "" asks for none, which only loopback allows.
+        requests_max: Outputs generated at once; more are refused with 429.
+        max_tokens: Longest output of requests that do not say.
+        body_bytes_max: Largest body of a request.
+        body_timeout_s: How long a body may take to arrive.
+        stall_s: How long a client may leave its stream unread before it is cancelled.
+    """
+
+    http: str = ""
+    keys_file: str = ""
+    requests_max: PositiveInt = 1024
+    max_tokens: PositiveInt = 256
+    body_bytes_max: Annotated[int, Meta(gt=0, le=3 * 1024 * 1024)] = 1024 * 1024
+    body_timeout_s: Positive = 30.0
+    stall_s: Positive = 30.0
+
+
 class CpuPowerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Parameters of the modelled power of one CPU core. Labelled modelled wherever it shows.
 
@@ -131,6 +153,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     link: LinkConfig = LinkConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     agent: AgentConfig = AgentConfig()
+    gateway: GatewayConfig = GatewayConfig()
     cpu_power: CpuPowerConfig = CpuPowerConfig()
     profiles: str = ""
     models_dir: str = ""

@@ -36,6 +36,16 @@ EndpointOption = Annotated[
     str | None,
     typer.Option("--endpoint", help="Scheduler's endpoint.", show_default=False),
 ]
+Http = Annotated[
+    str | None,
+    typer.Option(
+        "--http", metavar="HOST:PORT", help="Serve OpenAI's HTTP API too.", show_default=False
+    ),
+]
+HttpKeys = Annotated[
+    Path | None,
+    typer.Option("--http-keys", help="File of API keys, one a line.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -46,6 +56,8 @@ def settings(
     gpus: str | None = None,
     deploy: list[str] | None = None,
     endpoint: str | None = None,
+    http: str | None = None,
+    http_keys: Path | None = None,
 ) -> Settings:
     """Settings from the file, the environment and these flags; None is a flag not given.
 
@@ -58,6 +70,12 @@ def settings(
         if not equals:
             raise ConfigError(f"cannot read {item!r}", field="--set", expected="PATH=VALUE")
         flags[path.strip()] = value
-    named = {"gpus": gpus, "deployments": deploy or None, "scheduler.endpoint": endpoint}
+    named = {
+        "gpus": gpus,
+        "deployments": deploy or None,
+        "scheduler.endpoint": endpoint,
+        "gateway.http": http,
+        "gateway.keys_file": None if http_keys is None else str(http_keys),
+    }
     flags.update({path: value for path, value in named.items() if value is not None})
     return load(config, os.environ, flags)

@@ -1,4 +1,4 @@
-"""A cluster on this machine: one scheduler process and one agent process per device."""
+"""A cluster on this machine: a scheduler, an agent per device, and a gateway if wanted."""
 
 from __future__ import annotations
 
@@ -167,12 +167,19 @@ class Cluster:
         self._stop_timeout_s = stop_timeout_s
         self._scheduler: _Process | None = None
         self._agents: list[_Process] = []
+        self._gateway: _Process | None = None
         self._endpoint = ""
+        self._url = ""
 
     @property
     def endpoint(self) -> str:
         """Where clients connect; "" while it is not running."""
         return self._endpoint
+
+    @property
+    def url(self) -> str:
+        """Where HTTP clients connect; "" without a gateway."""
+        return self._url
 
     @property
     def pids(self) -> dict[str, int]:
@@ -227,6 +234,10 @@ class Cluster:
         self._wait_for_summaries(deadline)
         for agent in self._agents:
             agent.check_preloads(deadline)
+        if self._config.gateway.http:
+            task = Task(self._config, "gateway", scheduler_endpoint=self._endpoint)
+            self._gateway = _Process("gateway", task)
+            self._url = self._gateway.endpoint(deadline)
 
     def _wait_for_summaries(self, deadline: float) -> None:
         """Until the scheduler has heard from all agents."""
@@ -250,19 +261,23 @@ class Cluster:
 
     def _processes(self) -> list[_Process]:
         first = [] if self._scheduler is None else [self._scheduler]
-        return first + self._agents
+        last = [] if self._gateway is None else [self._gateway]
+        return first + self._agents + last
 
     def _stop(self) -> None:
-        """End the agents, then the scheduler that they say goodbye to."""
-        for group in (self._agents, self._processes()):
+        """End the gateway and its requests, the agents, then the scheduler they say goodbye to."""
+        gateway = [] if self._gateway is None else [self._gateway]
+        for group in (gateway, self._agents, self._processes()):
             deadline = time.monotonic() + self._stop_timeout_s
             for process in group:
                 process.stop()
             for process in group:
                 process.finish(deadline)
         self._agents = []
+        self._gateway = None
         self._scheduler = None
         self._endpoint = ""
+        self._url = ""
 
 
 @contextmanager

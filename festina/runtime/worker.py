@@ -1,4 +1,4 @@
-"""One process of a cluster: `python -m festina.runtime.worker scheduler|agent`.
+"""One process of a cluster: `python -m festina.runtime.worker ROLE`.
 
 Reads one line of JSON from stdin (`Task`), writes one line to stdout (`Ready` or `Refusal`), an
 agent a second one (`Preloaded`, or the `Refusal` of a model that was to be preloaded), and serves
@@ -19,7 +19,7 @@ import msgspec
 from festina.config import Config
 from festina.errors import ConfigError, ErrorInfo, FestinaError
 
-Role = Literal["scheduler", "agent"]
+Role = Literal["scheduler", "agent", "gateway"]
 
 STOP_TIMEOUT_S = 5.0
 """A process that has not ended this long after it was told to is ended by force."""
@@ -33,9 +33,9 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         config: Settings of the whole cluster.
-        name: Name of the agent.
+        name: Name of the process.
         gpu: Device of the agent.
-        scheduler_endpoint: Where the agent registers.
+        scheduler_endpoint: Where the agent registers, and the gateway asks.
     """
 
     config: Config
@@ -85,7 +85,11 @@ def _role(arguments: list[str]) -> Callable[[Task, threading.Event], None]:
             return _run_scheduler
         case ["agent"]:
             return _run_agent
-    raise ConfigError(f"{arguments} is no role", field="role", expected="scheduler or agent")
+        case ["gateway"]:
+            return _run_gateway
+    raise ConfigError(
+        f"{arguments} is no role", field="role", expected="scheduler, agent or gateway"
+    )
 
 
 def _run_scheduler(task: Task, stop: threading.Event) -> None:
@@ -98,6 +102,12 @@ def _run_agent(task: Task, stop: threading.Event) -> None:
     from festina.runtime.agent import run
 
     run(task.config, task.name, task.gpu, task.scheduler_endpoint, _announce, stop, _tell_preloaded)
+
+
+def _run_gateway(task: Task, stop: threading.Event) -> None:
+    from festina.gateway.process import run
+
+    run(task.config, task.scheduler_endpoint, _announce, stop)
 
 
 def _read_task() -> Task:

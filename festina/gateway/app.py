@@ -1,0 +1,188 @@
+"""The HTTP application: routes, keys and errors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from festina.config import Config
+from festina.errors import FestinaError, SchedulerLostError, UnknownModelError
+from festina.gateway.answering import JSON, hang_up, send_body, send_stream, send_whole
+from festina.gateway.body import read_body
+from festina.gateway.choices import Backend, Choices
+from festina.gateway.cluster_metrics import ClusterCollector, Glance
+from festina.gateway.errors import MethodError, NotFoundError, problem
+from festina.gateway.keys import ApiKeys
+from festina.gateway.metrics import Metrics
+from festina.gateway.parameters import Call, Reader
+
+OPEN_PATHS = frozenset({"/health"})
+"""What load balancers ask without a key; it tells nothing but whether the cluster serves."""
+
+
+def build_app(config: Config, backend: Backend, keys: ApiKeys) -> Starlette:
+    """The application.
+
+    Args:
+        config: Deployments, bounds and heartbeats.
+        backend: Runs requests.
+        keys: Who may ask.
+    """
+    pages = _Pages(config, backend)
+    reader = Reader({item.name: item for item in config.deployments}, config.gateway)
+    chat = _Completions(config, backend, pages.metrics, reader.chat)
+    text = _Completions(config, backend, pages.metrics, reader.text)
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", chat, methods=["POST"]),
+            Route("/v1/completions", text, methods=["POST"]),
+            Route("/v1/models", pages.models),
+            Route("/v1/models/{model:path}", pages.model),
+            Route("/health", pages.health),
+            Route("/metrics", pages.scrape),
+        ],
+        middleware=[Middleware(_KeyGuard, keys=keys)],
+        exception_handlers={FestinaError: _on_error, HTTPException: _on_http, Exception: _on_bug},
+    )
+
+
+class _KeyGuard:
+    """Nothing but `OPEN_PATHS` is served, and no body read, without a key."""
+
+    def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] not in OPEN_PATHS:
+            try:
+                self._keys.check(Headers(scope=scope).get("authorization", "").encode("latin-1"))
+            except FestinaError as error:
+                wrong = problem(error)
+                await send_body(send, wrong.status, wrong.body, wrong.headers)
+                return
+        await self._app(scope, receive, send)
+
+
+class _Completions:
+    """An endpoint that generates."""
+
+    def __init__(
+        self,
+        config: Config,
+        backend: Backend,
+        metrics: Metrics,
+        read: Callable[[bytes, Mapping[str, str]], Call],
+    ) -> None:
+        self._config = config.gateway
+        self._backend = backend
+        self._metrics = metrics
+        self._read = read
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        call = self._read(await read_body(headers, receive, self._config), headers)
+        choices = Choices(self._backend, call, self._metrics)
+        try:
+            async with hang_up(receive, choices.cancel):
+                if call.stream:
+                    await send_stream(call, choices, send, self._config.stall_s)
+                else:
+                    await send_whole(call, choices, send)
+        except TimeoutError:  # it left its stream unread: returning cuts the connection
+            return
+        finally:
+            choices.cancel()
+
+
+class _Pages:
+    """Everything that is read only."""
+
+    def __init__(self, config: Config, backend: Backend) -> None:
+        self.metrics = Metrics()
+        self._glance = Glance(backend)
+        self._collector = ClusterCollector()
+        self.metrics.registry.register(self._collector)
+        self._dead_ms = config.link.heartbeat_s * config.link.missed_max * 1000
+        created = int(time.time())
+        self._cards = {
+            item.name: {
+                "id": item.name,
+                "object": "model",
+                "created": created,
+                "owned_by": "festina",
+                "max_model_len": item.context_tokens,
+                "slo": {"ttft_ms": item.slo.ttft_ms, "tbt_ms": item.slo.tbt_ms},
+            }
+            for item in config.deployments
+        }
+
+    async def models(self, _: Request) -> Response:
+        """`GET /v1/models`."""
+        return _json({"object": "list", "data": list(self._cards.values())})
+
+    async def model(self, request: Request) -> Response:
+        """`GET /v1/models/NAME`."""
+        card = self._cards.get(request.path_params["model"])
+        if card is None:
+            raise UnknownModelError("there is no such model", field="model")
+        return _json(card)
+
+    async def health(self, _: Request) -> Response:
+        """`GET /health`: 200 if the scheduler answers now and has heard of an agent lately."""
+        try:
+            cluster = await self._glance.cluster()
+        except SchedulerLostError as error:
+            return _json({"status": "unavailable", "reason": error.message}, 503)
+        alive = sum(agent.silent_ms <= self._dead_ms for agent in cluster.agents)
+        if not alive:
+            return _json({"status": "unavailable", "reason": "no agent is heard"}, 503)
+        return _json({"status": "ok", "agents": alive})
+
+    async def scrape(self, _: Request) -> Response:
+        """`GET /metrics`."""
+        try:
+            self._collector.cluster = await self._glance.cluster()
+        except SchedulerLostError:  # a gauge tells; the gateway's own figures stay readable
+            self._collector.cluster = None
+        return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type=JSON)
+
+
+def _answer(error: FestinaError) -> Response:
+    wrong = problem(error)
+    return Response(wrong.body, wrong.status, dict(wrong.headers), media_type=JSON)
+
+
+def _on_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, FestinaError):
+        raise error
+    return _answer(error)
+
+
+def _on_http(request: Request, error: Exception) -> Response:
+    """What the router refuses."""
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        response = _answer(MethodError(f"{request.method} is not for this path"))
+        response.headers.update(error.headers or {})
+        return response
+    return _answer(NotFoundError("there is nothing at this path"))
+
+
+def _on_bug(_: Request, __: Exception) -> Response:
+    """The server logs it; clients learn nothing of our insides."""
+    return _answer(FestinaError("the gateway failed"))

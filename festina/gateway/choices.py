@@ -1,0 +1,75 @@
+"""The choices of one call while they are generated."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from festina.errors import FestinaError
+from festina.gateway.metrics import Metrics
+from festina.gateway.parameters import Call
+from festina.messages import Cluster
+from festina.runtime.protocol.request import Ended, Event, Job
+
+
+class Backend(Protocol):
+    """What the gateway needs of festina's client (`AsyncClient`)."""
+
+    def start(self, job: Job, listener: Callable[[Event], None]) -> None:
+        """Begin a request; `listener` hears of it until it has ended."""
+
+    def cancel(self, request_id: str) -> None:
+        """End a request; nothing happens if it has ended."""
+
+    async def cluster(self) -> Cluster:
+        """State of the cluster."""
+
+
+class Choices:
+    """All requests of one call.
+
+    Args:
+        backend: Runs them.
+        call: What to run.
+        metrics: Hears how each ended.
+
+    Raises:
+        FestinaError: They could not be started; none is left behind.
+    """
+
+    def __init__(self, backend: Backend, call: Call, metrics: Metrics) -> None:
+        self._backend = backend
+        self._call = call
+        self._metrics = metrics
+        self._began = time.monotonic()
+        self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+        try:
+            for index, job in enumerate(call.jobs):
+                backend.start(job, partial(self._hear, index))
+        except FestinaError as error:
+            metrics.failed(call.model, error)
+            self.cancel()
+            raise
+
+    async def news(self) -> list[tuple[int, Event]]:
+        """All that has happened since the last call, at least one event: (choice, event)."""
+        news = [await self._events.get()]
+        while not self._events.empty():
+            news.append(self._events.get_nowait())
+        return news
+
+    def cancel(self) -> None:
+        """End all that have not ended; whoever waits for news hears of that."""
+        for job in self._call.jobs:
+            self._backend.cancel(job.submit.request_id)
+
+    def _hear(self, index: int, event: Event) -> None:
+        if isinstance(event, Ended):
+            elapsed_s = time.monotonic() - self._began
+            self._metrics.ended(self._call.model, self._call.slo, event, elapsed_s)
+        elif isinstance(event, FestinaError):
+            self._metrics.failed(self._call.model, event)
+        self._events.put_nowait((index, event))

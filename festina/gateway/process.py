@@ -1,0 +1,84 @@
+"""The gateway process: an HTTP server around one client of the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from socket import socket
+from threading import Event
+
+import uvicorn
+
+from festina.config import Config
+from festina.gateway.address import Address, checked_address, listen
+from festina.gateway.app import build_app
+from festina.gateway.keys import ApiKeys, read_keys
+from festina.runtime.client import AsyncClient
+from festina.runtime.protocol.client_effects import ClientLimits
+
+CONNECTIONS_MAX = 4096
+KEEP_ALIVE_S = 30
+DRAIN_S = 2
+"""How long streams may go on when the process is told to end; then they are cancelled."""
+STOP_POLL_S = 0.05
+
+
+def run(
+    config: Config, scheduler_endpoint: str, announce: Callable[[str], None], stop: Event
+) -> None:
+    """Serve until `stop` is set. Blocks.
+
+    Args:
+        config: Settings.
+        scheduler_endpoint: The cluster.
+        announce: Called once with the URL, when it accepts clients.
+        stop: Ends the gateway.
+
+    Raises:
+        ConfigError: The address or the keys are not usable.
+    """
+    address = checked_address(config.gateway)
+    keys = read_keys(config.gateway.keys_file)
+    with listen(address) as listener:
+        bound = replace(address, port=listener.getsockname()[1])
+        asyncio.run(_serve(config, scheduler_endpoint, keys, listener, bound, announce, stop))
+
+
+async def _serve(
+    config: Config,
+    scheduler_endpoint: str,
+    keys: ApiKeys,
+    listener: socket,
+    address: Address,
+    announce: Callable[[str], None],
+    stop: Event,
+) -> None:
+    limits = ClientLimits(requests_max=config.gateway.requests_max)
+    async with AsyncClient(scheduler_endpoint, link=config.link, limits=limits) as client:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                build_app(config, client, keys),
+                http="h11",  # bounds the size of headers
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                limit_concurrency=CONNECTIONS_MAX,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=DRAIN_S,
+            )
+        )
+        watch = asyncio.create_task(_watch(stop, server))
+        announce(address.url)
+        await server.serve(sockets=[listener])
+        watch.cancel()
+
+
+async def _watch(stop: Event, server: uvicorn.Server) -> None:
+    """`stop` is set by another thread, and waiting for it would block the loop."""
+    while not stop.is_set():
+        await asyncio.sleep(STOP_POLL_S)
+    server.should_exit = True
