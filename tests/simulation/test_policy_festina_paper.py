@@ -207,7 +207,7 @@ def test_nothing_is_parked_before_a_whole_window_was_seen():
 
 
 def test_a_parked_gpu_wakes_for_a_burst():
-    calm, burst = np.arange(1.0, 700.0, 5.0), np.linspace(700.0, 730.0, 900)
+    calm, burst = np.arange(1.0, 700.0, 15.0), np.linspace(700.0, 730.0, 900)
     work = workload(
         np.concatenate([calm, burst]),
         [0] * (len(calm) + len(burst)),
