@@ -9,11 +9,13 @@ from socket import socket
 from threading import Event
 
 import uvicorn
+import uvloop
 
 from festina.config import Config
 from festina.gateway.address import Address, checked_address, listen
 from festina.gateway.app import build_app
 from festina.gateway.keys import ApiKeys, read_keys
+from festina.gateway.protocol import BoundedProtocol
 from festina.runtime.client import AsyncClient
 from festina.runtime.protocol.client_effects import ClientLimits
 
@@ -42,7 +44,7 @@ def run(
     keys = read_keys(config.gateway.keys_file)
     with listen(address) as listener:
         bound = replace(address, port=listener.getsockname()[1])
-        asyncio.run(_serve(config, scheduler_endpoint, keys, listener, bound, announce, stop))
+        uvloop.run(_serve(config, scheduler_endpoint, keys, listener, bound, announce, stop))
 
 
 async def _serve(
@@ -59,7 +61,7 @@ async def _serve(
         server = uvicorn.Server(
             uvicorn.Config(
                 build_app(config, client, keys),
-                http="h11",  # bounds the size of headers
+                http=BoundedProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -1,5 +1,6 @@
 """The gateway as a process of a simulated cluster: OpenAI's own client, and raw HTTP."""
 
+import socket
 import threading
 
 import httpx
@@ -116,6 +117,22 @@ def test_openais_client_knows_our_errors(client, url):
 def test_health_needs_no_key_and_the_rest_does(url):
     assert httpx.get(f"{url}/health").json() == {"status": "ok", "agents": 1}
     assert httpx.get(f"{url}/metrics").status_code == 401
+
+
+@pytest.mark.parametrize("head", [b"x-long: ", b"GET /"])
+def test_a_head_without_end_is_cut_off(url, head):
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall((b"" if head[:3] == b"GET" else b"GET / HTTP/1.1\r\n") + head)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            connection.sendall(b"x" * 100_000_000)
+    assert httpx.get(f"{url}/health").status_code == 200
+
+
+def test_long_bodies_and_many_requests_on_one_connection_are_served(http):
+    for length in (10, 1900, 10):
+        body = {"model": "chat", "prompt": "a" * length, "max_tokens": 2}
+        assert http.post("/v1/completions", json=body).json()["usage"]["prompt_tokens"] == length
 
 
 def sample(http, name):
