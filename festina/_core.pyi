@@ -18,6 +18,7 @@ __all__: list[str] = [
     "CpuWeight",
     "CudaDriver",
     "CudaDriverError",
+    "GreenContexts",
     "LocalChoice",
     "LocalChooser",
     "ModelSpec",
@@ -32,6 +33,7 @@ __all__: list[str] = [
     "kv_copy_device",
     "kv_copy_host",
     "simulate",
+    "sm_ids",
 ]
 
 class CpuWeight:
@@ -184,6 +186,54 @@ class CudaDriver:
     def version(self) -> int:
         """
         1000 major + 10 minor.
+        """
+
+class GreenContexts:
+    """
+    A ladder of SM partitions of one GPU. Rung 0 is the whole device, each further one two disjoint halves. Wait for all work before letting go.
+    """
+    def __init__(
+        self,
+        driver: CudaDriver,
+        ordinal: typing.SupportsInt | typing.SupportsIndex,
+        sms: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+        streams: typing.SupportsInt | typing.SupportsIndex = 1,
+        fine: bool = False,
+    ) -> None:
+        """
+        Makes a rung for each of `sms`, the least SMs of its first half, with `streams` streams in each half. `fine` gives smaller steps and no large thread-block clusters. Raises CudaDriverError.
+        """
+    def streams(
+        self,
+        rung: typing.SupportsInt | typing.SupportsIndex,
+        side: typing.SupportsInt | typing.SupportsIndex,
+    ) -> list[int]:
+        """
+        CUstream addresses of one half. Raises IndexError.
+        """
+    def switch_to(self, rung: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Work on the streams of `rung` starts after all that was given to the rung before. Raises IndexError.
+        """
+    @property
+    def current(self) -> int:
+        """
+        The rung that work goes to.
+        """
+    @property
+    def granularity(self) -> tuple[int, int]:
+        """
+        SMs of the smallest partition, and from one size to the next (0 where there is one size).
+        """
+    @property
+    def rungs(self) -> list[list[int]]:
+        """
+        SMs of each half of each rung, as the driver made them.
+        """
+    @property
+    def sms_total(self) -> int:
+        """
+        SMs of the device.
         """
 
 class ModelSpec:
@@ -612,4 +662,13 @@ def simulate(
 ) -> dict[str, typing.Any]:
     """
     Simulates one policy. `columns` are those of festina.simulator.workload.Workload.
+    """
+
+def sm_ids(
+    ordinal: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+    blocks: typing.SupportsInt | typing.SupportsIndex,
+) -> list[int]:
+    """
+    SM on which each block of a probe kernel ran on `stream`.
     """

@@ -7,6 +7,7 @@ void register_build_info(pybind11::module_& m);
 void register_cpu_decoder(pybind11::module_& m);
 void register_cpu_kernels(pybind11::module_& m);
 void register_cuda_driver(pybind11::module_& m);
+void register_green_context(pybind11::module_& m);
 void register_kv_copy(pybind11::module_& m);
 void register_local(pybind11::module_& m);
 void register_operating_point(pybind11::module_& m);

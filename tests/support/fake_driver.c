@@ -1,5 +1,7 @@
 // A CUDA driver that pretends: enough entry points for the loader, a version set at build time.
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #ifndef FAKE_VERSION
@@ -25,7 +27,9 @@ int cuDeviceGetCount(int* count) {
 }
 
 int cuGetErrorName(int status, const char** name) {
-  *name = status == 100 ? "CUDA_ERROR_NO_DEVICE" : status == 101 ? "CUDA_ERROR_INVALID_DEVICE" : "CUDA_ERROR_UNKNOWN";
+  *name = status == 100 ? "CUDA_ERROR_NO_DEVICE" : status == 101 ? "CUDA_ERROR_INVALID_DEVICE"
+          : status == 2   ? "CUDA_ERROR_OUT_OF_MEMORY"
+                          : "CUDA_ERROR_UNKNOWN";
   return 0;
 }
 
@@ -43,20 +47,193 @@ int cuDeviceGetUuid_v2(unsigned char* uuid, int device) {
 
 int cuDeviceGetAttribute(int* value, int attribute, int device) {
   (void)device;
-  *value = attribute == 16 ? 132 : 0;
+  *value = attribute == 16 ? 132 : 0;  // multiprocessors
   return 0;
 }
 
-static int green_ctx_create(void) { return 0; }
+// Green contexts: partitions are ranges of SMs, in steps of 8, or of 2 when co-scheduling is ignored.
+
+#ifndef FAKE_SMS
+#define FAKE_SMS 132
+#endif
+#ifndef FAKE_MISSING
+#define FAKE_MISSING ""
+#endif
+#ifndef FAKE_CREATE_STATUS_AFTER
+#define FAKE_CREATE_STATUS_AFTER 1000000
+#endif
+
+typedef struct {
+  int type;
+  unsigned first_sm;  // in the bytes that are the driver's own
+  unsigned char padding[88];
+  unsigned sm_count;
+  unsigned char rest[44];
+} Resource;
+
+typedef struct {
+  unsigned first_sm, sm_count;
+} Range;
+
+static int live, created;
+static char calls[65536];
+static Range described;
+
+int fake_live(void) { return live; }
+const char* fake_calls(void) { return calls; }
+unsigned fake_first_sm(const Range* stream) { return stream->first_sm; }
+unsigned fake_sm_count(const Range* stream) { return stream->sm_count; }
+
+static void note(const char* call, const void* from, const void* to) {
+  const size_t used = strlen(calls);
+  snprintf(calls + used, sizeof(calls) - used, "%s %llu %llu\n", call,
+           (unsigned long long)(size_t)from, (unsigned long long)(size_t)to);
+}
+
+static void* made(Range range) {
+  Range* object = malloc(sizeof(Range));
+  *object = range;
+  ++live;
+  return object;
+}
+
+static int destroyed(void* object) {
+  free(object);
+  --live;
+  return 0;
+}
+
+static int primary_retain(void** context, int device) {
+  (void)device;
+  *context = (void*)&described;
+  ++live;
+  return 0;
+}
+
+static int primary_release(int device) {
+  (void)device;
+  --live;
+  return 0;
+}
+
+static int depth;
+
+static int context_push(void* context) {
+  ++depth;
+  return context == (void*)&described ? 0 : 201;
+}
+
+static int context_pop(void** context) {
+  --depth;
+  *context = (void*)&described;
+  return 0;
+}
+
+static int device_resource(int device, Resource* resource, int type) {
+  (void)device;
+  memset(resource, 0, sizeof(*resource));
+  resource->type = type;
+  resource->sm_count = FAKE_SMS;
+  return 0;
+}
+
+static int split(Resource* groups, unsigned* count, const Resource* input, Resource* rest,
+                 unsigned flags, unsigned wanted) {
+  const unsigned step = flags & 1U ? 2 : 8;
+  const unsigned size = (wanted + step - 1) / step * step;
+  if (wanted > input->sm_count) return 915;
+  unsigned fit = input->sm_count / size;
+  if (fit > *count) fit = *count;
+  for (unsigned i = 0; i < fit; ++i) {
+    groups[i] = *input;
+    groups[i].first_sm = input->first_sm + i * size;
+    groups[i].sm_count = size;
+  }
+  *count = fit;
+  *rest = *input;
+  rest->first_sm = input->first_sm + fit * size;
+  rest->sm_count = input->sm_count - fit * size;
+  rest->type = rest->sm_count ? 1 : 0;
+  return 0;
+}
+
+static int describe(void** description, Resource* resource, unsigned count) {
+  described = (Range){resource->first_sm, resource->sm_count};
+  *description = (void*)&described;
+  return count == 1 ? 0 : 1;
+}
+
+static int green_create(void** context, void* description, int device, unsigned flags) {
+  (void)device;
+  if (flags != 1) return 1;
+  if (created++ >= FAKE_CREATE_STATUS_AFTER) return 2;
+  *context = made(*(Range*)description);
+  return 0;
+}
+
+static int green_resource(void* context, Resource* resource, int type) {
+  memset(resource, 0, sizeof(*resource));
+  resource->type = type;
+  resource->sm_count = ((Range*)context)->sm_count;
+  return 0;
+}
+
+static int green_stream(void** stream, void* context, unsigned flags, int priority) {
+  if (flags != 1 || priority != 0) return 1;
+  *stream = made(*(Range*)context);
+  return 0;
+}
+
+static int event_create(void** event, unsigned flags) {
+  if (flags != 2 || depth != 1) return 201;
+  *event = made((Range){0, 0});
+  return 0;
+}
+
+static int event_record(void* event, void* stream) {
+  note("record", event, stream);
+  return 0;
+}
+
+static int stream_wait(void* stream, void* event, unsigned flags) {
+  note("wait", event, stream);
+  return flags == 0 ? 0 : 1;
+}
+
+static const struct {
+  const char* name;
+  int version;
+  void* address;
+} table[] = {
+    {"cuDevicePrimaryCtxRetain", 7000, (void*)&primary_retain},
+    {"cuDevicePrimaryCtxRelease", 11000, (void*)&primary_release},
+    {"cuCtxPushCurrent", 4000, (void*)&context_push},
+    {"cuCtxPopCurrent", 4000, (void*)&context_pop},
+    {"cuDeviceGetDevResource", 12040, (void*)&device_resource},
+    {"cuDevSmResourceSplitByCount", 12040, (void*)&split},
+    {"cuDevResourceGenerateDesc", 12040, (void*)&describe},
+    {"cuGreenCtxCreate", 12040, (void*)&green_create},
+    {"cuGreenCtxDestroy", 12040, (void*)&destroyed},
+    {"cuGreenCtxGetDevResource", 12040, (void*)&green_resource},
+    {"cuGreenCtxStreamCreate", 12050, (void*)&green_stream},
+    {"cuStreamDestroy", 4000, (void*)&destroyed},
+    {"cuStreamWaitEvent", 3020, (void*)&stream_wait},
+    {"cuEventCreate", 2000, (void*)&event_create},
+    {"cuEventDestroy", 4000, (void*)&destroyed},
+    {"cuEventRecord", 2000, (void*)&event_record},
+};
 
 int cuGetProcAddress_v2(const char* name, void** address, int version, unsigned long long flags,
                         void* found) {
   (void)flags;
   (void)found;
   *address = NULL;
-  if (strcmp(name, "cuGreenCtxCreate") == 0 && version >= 12040) {
-    *address = (void*)&green_ctx_create;
-    return 0;
+  for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); ++i) {
+    if (strcmp(name, table[i].name) == 0 && strcmp(name, FAKE_MISSING) != 0 &&
+        table[i].version <= version && table[i].version <= FAKE_VERSION) {
+      *address = table[i].address;
+      return 0;
+    }
   }
   return 500;
 }

@@ -19,7 +19,7 @@
 
 namespace festina::cuda {
 
-enum class DriverFault : std::uint8_t { absent, too_old, symbol_absent, call_failed };
+enum class DriverFault : std::uint8_t { absent, too_old, symbol_absent, call_failed, no_resources };
 
 class DriverError : public std::runtime_error {
  public:
