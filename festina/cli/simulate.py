@@ -15,6 +15,7 @@ from festina.cli.options import Json
 from festina.cli.simulate_children import INTERRUPTED, Children
 from festina.cli.simulate_options import gpu_of, names, options, window_s, workloads
 from festina.cli.simulate_run import Progress, ProgressLines, Stop, run_here
+from festina.errors import BadRequestError
 from festina.report.perfetto import chrome_trace
 from festina.report.simulation_html import simulation_html
 from festina.report.simulation_table import SimulationProgress, print_reports
@@ -28,6 +29,7 @@ from festina.simulator.workload import Workload
 from festina.simulator.workloads import RECIPES, build_workload
 
 FILE_SEED = 101
+SEED_MAX = 2**63 - 1
 WINDOW_S = (0.0, 60.0)
 
 
@@ -151,7 +153,10 @@ def command(
     slo: Annotated[str, typer.Option(help="Objectives: strict, relaxed or loose.")] = "strict",
     load: Annotated[float, typer.Option(help="Multiplies the rate of requests.")] = 1.0,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of requests, bias and noise; each workload has one.")
+        int | None,
+        typer.Option(
+            min=0, max=SEED_MAX, help="Of requests, bias and noise; each workload has one."
+        ),
     ] = None,
     traces: Annotated[
         Path | None,
@@ -224,6 +229,7 @@ def command(
         oracle=not no_oracle,
         jobs=jobs,
     )
+    _check_writable(out, trace_out)
     console = Console(stderr=True, highlight=False)
     with Stop() as stop:
         reports = _simulate(order, stop, console, ProgressLines() if progress_lines else None)
@@ -285,14 +291,38 @@ def _bound(
     attainment = order.experiment.attainment(found)
     if not order.oracle or stop.asked or attainment is None:
         return None
-    return lower_bound(workload, cluster, attainment, bias=truth_bias(workload, cluster))
+    stop.urgent = True
+    try:
+        return lower_bound(workload, cluster, attainment, bias=truth_bias(workload, cluster))
+    except KeyboardInterrupt:
+        return None  # the simulations are done, and worth keeping
+    finally:
+        stop.urgent = False
+
+
+def _check_writable(out: Path | None, trace_out: Path | None) -> None:
+    """Makes the folder now, so that nothing is simulated that cannot be written.
+
+    Raises:
+        BadRequestError: There is no such folder, and none can be made.
+    """
+    try:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadRequestError(
+            f"cannot make {out}: {error.strerror}", field="--out", expected="a folder"
+        ) from error
+    if trace_out is not None and not trace_out.parent.is_dir():
+        raise BadRequestError(
+            f"there is no folder {trace_out.parent}", field="--trace-out", expected="a file"
+        )
 
 
 def _write(
     reports: Sequence[SimulationReport], out: Path | None, trace_out: Path | None, console: Console
 ) -> None:
     if out is not None and reports:
-        out.mkdir(parents=True, exist_ok=True)
         (out / "results.json").write_bytes(to_json(reports))
         (out / "report.html").write_text(simulation_html(reports), encoding="utf-8")
         console.print(f"wrote {out / 'results.json'} and {out / 'report.html'}")

@@ -40,10 +40,14 @@ class ProgressLines:
 
 
 class Stop:
-    """Inside, the first Ctrl-C or SIGTERM only sets `asked`; the second one interrupts."""
+    """Inside, the first Ctrl-C or SIGTERM only sets `asked`; the second one interrupts.
+
+    While `urgent` the first one interrupts, too: nobody looks at `asked` then.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        self.urgent = False
 
     def __enter__(self) -> Stop:
         self._before = {
@@ -61,9 +65,9 @@ class Stop:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - signal's form
-        if self.asked:
+        again, self.asked = self.asked, True
+        if again or self.urgent:
             raise KeyboardInterrupt
-        self.asked = True
 
 
 def run_here(

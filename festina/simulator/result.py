@@ -20,9 +20,9 @@ class EnergyBy(msgspec.Struct, frozen=True):
         active: Running steps, the idle power beneath them included.
         idle: Awake without work.
         parked: Context destroyed, lowest clock.
-        switching: Waiting for a clock switch.
-        loading: Weights on their way to a GPU, and waking it.
-        migrating: KV cache on its way to another GPU.
+        switching: Waiting for a clock switch, or waking.
+        loading: Weights on their way to a GPU that runs no step.
+        migrating: KV cache on its way to a GPU that runs no step.
     """
 
     active: float = 0.0
@@ -131,16 +131,16 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
         completed: Requests that got all their tokens.
         failed: Accepted requests that ended with an error, or not at all.
         rejected: Refused requests.
-        slo_attainment: Share of all submitted requests that met both objectives.
+        slo_attainment: Share of all requests that met both objectives.
         ttft_attainment: Share that met the TTFT objective.
         tbt_attainment: Share that met the TBT objective.
         ttft_ms: Over requests with a first token.
         tbt_ms: Over all gaps between tokens.
         output_tokens: Tokens delivered.
         gpus_awake_mean: Mean over simulated time.
-        migrations: Requests moved between GPUs.
+        migrations: Requests moved between GPUs while they decoded.
         clock_switches: Over all GPUs.
-        cold_starts: Loads of weights that a request waited for.
+        cold_starts: Loads of weights, those included that no request waited for.
         simulated_s: Virtual time from the first arrival's clock zero to the last end.
         wall_s: Real time it took.
         digest: Hash of the outcome; the same seed gives the same in every process.

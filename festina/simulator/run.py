@@ -21,7 +21,7 @@ from festina.simulator.workload import Workload
 _STORAGE_BYTES_PER_S = 6e9  # [A] NVMe, read straight into pinned memory
 _PEER_BYTES_PER_S = 300e9  # [A] NVLink 4, two thirds of its 450 GB/s each way
 _MOVE_FIXED_MS = 3.0  # [A] pause of a request that migrates, beside its copy
-_DONE = 5  # Stage::done of csrc/core/simulator/types.hpp
+_UNSENT, _DONE = 0, 5  # Stage of csrc/core/simulator/types.hpp
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +194,7 @@ def _result(
     interrupted: bool,
 ) -> PolicyResult:
     requests = found["requests"]
+    asked = requests["stage"] != _UNSENT  # of an interrupted run; else all
     done = requests["stage"] == _DONE
     ttft = done & (requests["first_ms"] - requests["sent_ms"] <= workload.ttft_ms)
     tbt = done & (requests["gaps_over"] <= (workload.output_tokens - 1) // 100)
@@ -210,9 +211,9 @@ def _result(
         completed=found["completed"],
         failed=found["failed"],
         rejected=found["rejected"],
-        slo_attainment=_share(both),
-        ttft_attainment=_share(ttft),
-        tbt_attainment=_share(tbt),
+        slo_attainment=_share(both[asked]),
+        ttft_attainment=_share(ttft[asked]),
+        tbt_attainment=_share(tbt[asked]),
         ttft_ms=ttft_histogram.percentiles(),
         tbt_ms=tbt_histogram.percentiles(),
         output_tokens=found["output_tokens"],
@@ -264,7 +265,8 @@ def _per_model(
     shared_j = float(found["energy_j"].sum() - requests["energy_j"].sum())
     energy_j = requests["energy_j"] + shared_j * stay_ms / max(float(stay_ms.sum()), 1e-9)
     sums = np.bincount(workload.model, energy_j, count)
-    asked = np.bincount(workload.model, minlength=count)
+    sent = requests["stage"] != _UNSENT
+    asked = np.bincount(workload.model[sent], minlength=count)
     met = np.bincount(workload.model, attained.astype(float), count)
     return tuple(
         ModelResult(

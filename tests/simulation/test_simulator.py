@@ -8,11 +8,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.policy_runs import EXACT, native_found, play, random_rows, workload_of
+from tests.support.policy_runs import (
+    EXACT,
+    all_ended_well,
+    native_found,
+    play,
+    random_rows,
+    spans,
+    workload_of,
+)
 
 from festina.device import physics
 from festina.errors import BadRequestError
-from festina.simulator.policies import SWITCHES
+from festina.simulator.policies import POLICIES, SWITCHES
 from festina.simulator.run import ClusterSettings, simulate
 from festina.simulator.tables import draw_bias, truth_table
 from festina.types import Phase
@@ -210,7 +218,9 @@ def test_an_interrupted_run_says_what_it_has():
     assert result.interrupted
     assert shares == sorted(shares)
     assert 0.1 * len(workload) < result.completed < 0.6 * len(workload)
-    assert result.completed + result.failed + result.rejected == len(workload)
+    sent = int((workload.arrival_ms <= result.simulated_s * 1e3).sum())
+    assert result.completed + result.failed + result.rejected == sent
+    assert sum(model.requests for model in result.per_model) == sent
     assert 29 < result.simulated_s < 32
     assert result.energy_by.total == pytest.approx(result.energy_j)
 
@@ -219,3 +229,41 @@ def test_a_run_to_the_end_is_not_interrupted():
     workload = workload_of([(0.0, 0, 16, 1)], ("llama-3b",), duration_s=5.0)
     result = simulate(workload, ClusterSettings(gpus=1), "festina", progress=lambda share: True)
     assert not result.interrupted
+
+
+def test_what_an_interrupted_run_never_sent_is_neither_failed_nor_missed():
+    workload = workload_of([(i * 1000, 0, 100, 5) for i in range(50)], ("llama-3b",))
+    result = simulate(
+        workload, ClusterSettings(gpus=1), "festina", progress=lambda share: share < 0.5
+    )
+    assert result.interrupted
+    assert 0 < result.completed + result.failed < len(workload)
+    assert result.failed <= 1
+    assert result.slo_attainment > 0.9
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_no_policy_computes_a_prefix_that_is_cached(policy):
+    plain = workload_of([(0, 0, 3000, 4)], ("llama-8b",))
+    workload = dataclasses.replace(plain, cached_tokens=np.array([2000], np.int32))
+    result = play(policy, workload, gpus=2)
+    assert all_ended_well(result, workload)
+    assert sum(span.tokens for span in spans(result, "prefill")) == 1000
+
+
+@pytest.mark.parametrize(
+    ("policy", "option"),
+    [
+        ("festina", "chunk_tokens"),
+        ("festina-paper", "epoch_ms"),
+        ("serverlessllm", "target"),
+        ("muxserve", "prefill_tokens"),
+        ("dilu", "window"),
+        ("aegaeon", "group_max"),
+    ],
+)
+def test_numbers_with_which_a_policy_would_never_end_are_refused(policy, option):
+    workload = workload_of([(0, 0, 100, 5)], ("llama-3b",))
+    with pytest.raises(BadRequestError) as caught:
+        play(policy, workload, gpus=2, **{option: 0})
+    assert caught.value.field == f"options.{option}"

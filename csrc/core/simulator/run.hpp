@@ -62,6 +62,7 @@ inline void Cluster::run(Policy& policy, const std::function<bool(double)>& prog
   end_ms_ = now_ms_;
   for (Request& q : requests_) {
     if (q.stage == Stage::done || q.stage == Stage::rejected) continue;
+    if (stopped && q.stage == Stage::unsent) continue;  // its time had not come
     q.stage = Stage::failed;
     ++counts_.failed;
   }

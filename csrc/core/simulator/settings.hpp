@@ -1,4 +1,5 @@
 #pragma once
+#include <cmath>
 #include <map>
 #include <string>
 
@@ -11,10 +12,15 @@ class Settings {
  public:
   explicit Settings(std::map<std::string, double> values) : values_(std::move(values)) {}
 
-  void take(const char* name, double& value) {
+  // Throws BadSetup if the number is below `least` or infinite.
+  void take(const char* name, double& value, double least = 0) {
     const auto found = values_.find(name);
     if (found == values_.end()) return;
     value = found->second;
+    if (!std::isfinite(value) || value < least) {
+      throw BadSetup(std::string("options.") + name,
+                     "a number, at least " + std::to_string(static_cast<int>(least)));
+    }
     values_.erase(found);
   }
   void take(const char* name, bool& value) {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +57,9 @@ RECIPES = MappingProxyType(
 )
 """Name to recipe. A suffix such as `-ix2` chooses a variant."""
 
+LOAD_MIN, LOAD_MAX = 1e-3, 1e3
+"""Beyond these a workload is years long, or more than memory holds."""
+
 
 def build_workload(
     name_or_path: str,
@@ -81,7 +83,7 @@ def build_workload(
         traces: Folder with recorded traces; None builds a synthetic stand-in of the same shape.
         gpus: How many GPUs it is meant for; models and rates of recipes grow with it.
         slo: Set of objectives: strict, relaxed or loose.
-        load: Rates are multiplied by it; times of a file are divided by it.
+        load: 0.001 to 1000. Rates are multiplied by it; times of a file are divided by it.
         seed: Of everything random here; None takes the recipe's own.
         gpu: Whose memory every model must fit.
         shape: Of the models of a file, see `read_file`.
@@ -94,7 +96,7 @@ def build_workload(
             is `FILE:LINE:COLUMN`); a number is out of range; a model does not fit the GPU.
         UnsupportedModelError: `shape` is unknown.
     """
-    _check_number("load", load, load > 0 and math.isfinite(load), "a number > 0")
+    _check_number("load", load, LOAD_MIN <= load <= LOAD_MAX, f"{LOAD_MIN:g} to {LOAD_MAX:g}")
     _check_number("gpus", gpus, gpus >= 1, "at least 1")
     _check_number("seed", seed, seed is None or seed >= 0, "an integer ≥ 0")
     _check_number("replicas", replicas, replicas is None or replicas >= 1, "at least 1")

@@ -40,7 +40,7 @@ struct AegaeonOptions {
   explicit AegaeonOptions(Settings& from) {
     from.take("prefill_gpus", prefill_gpus);
     from.take("decode_gpus", decode_gpus);
-    from.take("group_max", group_max);
+    from.take("group_max", group_max, 1);
     from.take("quota_max_ms", quota_max_ms);
     from.take("alpha_min", alpha_min);
     from.take("kv_reserve", plan.kv_reserve);

@@ -42,7 +42,7 @@ struct DiluOptions {
     from.take("kv_headroom", profile.kv_headroom);
     from.take("requests_max", scheduler.requests_max);
     from.take("limits_max", scheduler.limits_max);
-    from.take("window", scheduler.window);
+    from.take("window", scheduler.window, 1);
     from.take("out_samples", scheduler.out_samples);
     from.take("in_samples", scheduler.in_samples);
     from.take("keep_alive_s", keep_alive_s);

@@ -36,7 +36,7 @@ struct FestinaOptions {
     from.take("margin", local.margin);
     clock.margin = local.margin;
     double chunk_tokens = local.chunk_tokens;
-    from.take("chunk_tokens", chunk_tokens);
+    from.take("chunk_tokens", chunk_tokens, 1);
     local.chunk_tokens = static_cast<int>(chunk_tokens);
     from.take("by_deadline", local.by_deadline);
     from.take("least_chunk", local.least_chunk);

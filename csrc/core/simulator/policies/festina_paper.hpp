@@ -45,9 +45,9 @@ struct FestinaPaperOptions {
     from.take("keep_alive_s", keep_alive_s);
     consolidated.keep_alive_ms = keep_alive_s * 1000;
     from.take("margin", local.tasks.margin);
-    from.take("epoch_ms", local.tasks.epoch_ms);
+    from.take("epoch_ms", local.tasks.epoch_ms, 1);
     double chunk_tokens = local.tasks.chunk_tokens;
-    from.take("chunk_tokens", chunk_tokens);
+    from.take("chunk_tokens", chunk_tokens, 1);
     local.tasks.chunk_tokens = static_cast<int>(chunk_tokens);
     from.take("kv_headroom", kv_headroom);
   }

@@ -35,7 +35,7 @@ struct MuxServeOptions {
   explicit MuxServeOptions(Settings& from) {
     from.take("prefill_share", placement.prefill_share);
     from.take("overload", placement.overload);
-    from.take("prefill_tokens", prefill_tokens);
+    from.take("prefill_tokens", prefill_tokens, 1);
     from.take("keep_alive_s", keep_alive_s);
     from.take("adapt_s", adapt_s);
   }

@@ -36,9 +36,9 @@ struct ServerlessLlmOptions {
       0.2;  // of declared loads' KV caches, kept free at the start: few run at once
 
   explicit ServerlessLlmOptions(Settings& from) {
-    from.take("chunk_tokens", batch.tokens);
+    from.take("chunk_tokens", batch.tokens, 1);
     from.take("migration", migration);
-    from.take("target", target);
+    from.take("target", target, 1);
     from.take("keep_alive_s", keep_alive_s);
     from.take("patience_ms", patience_ms);
     from.take("kv_headroom", kv_headroom);
