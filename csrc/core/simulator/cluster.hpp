@@ -164,33 +164,11 @@ class Cluster {
     return *g.lanes[static_cast<std::size_t>(at)];
   }
 
-  void enqueue(Gpu& g, int r) {
-    Request& q = own(r);
-    q.stage = Stage::waiting;
-    q.gpu = g.index;
-    Lane& l = lane(g, q.model);
-    l.waiting.push_back(r);
-    l.last_used_ms = now_ms_;
-    ++g.requests;
-    q.cold = q.cold || l.weights != Weights::ready || !g.awake();
-    touch(g);
-  }
+  void enqueue(Gpu& g, int r);
 
   // Takes a waiting request off its GPU again; what was prefilled of it is lost. No step may run
   // it.
-  void withdraw(int r) {
-    Request& q = own(r);
-    Gpu& g = gpu(q.gpu);
-    auto& waiting = g.lane(q.model)->waiting;
-    waiting.erase(std::find(waiting.begin(), waiting.end(), r));
-    g.kv_bytes -= kv_bytes(q.model, q.done_tokens);
-    q.done_tokens = 0;
-    release(g, r);
-    q.stage = Stage::queued;
-    q.gpu = kNone;
-    --g.requests;
-    touch(g);
-  }
+  void withdraw(int r);
 
   void reject(int r) {
     own(r).stage = Stage::rejected;
@@ -205,62 +183,16 @@ class Cluster {
   }
 
   // Starts to load weights; loads of one GPU follow each other.
-  void load(Gpu& g, int model_index) {
-    Lane& l = lane(g, model_index);
-    l.weights = Weights::loading;
-    l.last_used_ms = now_ms_;
-    g.weight_bytes += weight_bytes(model_index);
-    settle(g);
-    ++g.loads;
-    ++counts_.loads;
-    const double starts_ms = std::max(now_ms_, g.link_free_ms);
-    g.link_free_ms = starts_ms + load_ms(model_index);
-    keep_in_host(model_index);
-    record({g.index, model_index, "load", starts_ms, g.link_free_ms, 0, 0, 0, 0});
-    events_.push(g.link_free_ms, EventKind::loaded, g.index, model_index);
-    rerate(g);
-  }
+  void load(Gpu& g, int model_index);
 
   // Forgets weights, if the lane has any; it must be idle, and goes where it is empty.
-  void unload(Gpu& g, int model_index) {
-    Lane& l = *g.lane(model_index);
-    if (l.weights != Weights::absent) g.weight_bytes -= weight_bytes(model_index);
-    l.weights = Weights::absent;
-    if (!l.empty()) return;
-    const std::int16_t at = g.lane_of[static_cast<std::size_t>(model_index)];
-    g.lane_of[static_cast<std::size_t>(g.lanes.back()->model)] = at;
-    g.lane_of[static_cast<std::size_t>(model_index)] = kNone;
-    std::swap(g.lanes[static_cast<std::size_t>(at)], g.lanes.back());
-    g.lanes.pop_back();
-  }
+  void unload(Gpu& g, int model_index);
 
   // Destroys the context; nothing may be resident or under way.
-  void park(Gpu& g) {
-    settle(g);
-    g.power = Power::parked;
-    rerate(g);
-  }
-  void wake(Gpu& g) {
-    if (g.power != Power::parked) return;
-    settle(g);
-    g.power = Power::waking;
-    events_.push(now_ms_ + device_.wake_ms, EventKind::woken, g.index);
-    rerate(g);
-  }
+  void park(Gpu& g);
+  void wake(Gpu& g);
 
-  void set_clock(Gpu& g, int clock) {
-    if (clock == g.clock_target) return;
-    settle(g);
-    g.clock_target = clock;
-    g.clock_asked_ms = now_ms_;
-    ++g.clock_version;
-    if (clock != g.clock) {  // else back before the switch took place
-      ++counts_.clock_switches;
-      events_.push(now_ms_ + device_.clock_switch_ms, EventKind::clock_set, g.index, 0,
-                   g.clock_version);
-    }
-    if (g.steps.empty()) rerate(g);
-  }
+  void set_clock(Gpu& g, int clock);
   // Before the first event, at no cost.
   void start_at_clock(Gpu& g, int clock) {
     g.clock = g.clock_target = clock;
@@ -275,78 +207,18 @@ class Cluster {
 
   // Starts a step on `rung` SMs. The lane must be ready and not busy; one that decodes may start
   // prompts beside it, and the other way round.
-  void start(Gpu& g, Lane& l, int decodes, std::vector<Chunk> chunks, int rung) {
-    settle(g);
-    for (const Chunk& c : chunks) admit(g, l, c.request);
-    Step s;
-    s.lane = &l;
-    s.rung = rung;
-    s.decodes = decodes;
-    s.chunks = std::move(chunks);
-    s.noise = noise();
-    s.start_ms = now_ms_;
-    s.clock_at_start = g.clock;
-    s.predicted_ms = predict_ms(l, decodes, s.chunks, rung, g.clock);
-    s.undisturbed = g.steps.empty();
-    for (Step& other : g.steps) other.undisturbed = false;
-    reprice(g, s);
-    l.busy = true;
-    l.prefilling = l.prefilling || !s.chunks.empty();
-    l.decoding = l.decoding || decodes > 0;
-    l.last_step_ms = l.last_used_ms = now_ms_;
-    ++g.timer_version;  // the end of the step comes first
-    g.steps.push_back(std::move(s));
-    ++counts_.steps;
-    rerate(g);
-  }
+  void start(Gpu& g, Lane& l, int decodes, std::vector<Chunk> chunks, int rung);
 
   // A request that decodes joins its lane.
-  void join(Gpu& g, int r) {
-    Request& q = own(r);
-    Lane& l = lane(g, q.model);
-    q.stage = Stage::running;
-    q.gpu = g.index;
-    l.running.push_back(r);
-    l.context_tokens += q.done_tokens;
-    l.due_ms = std::min(l.due_ms, q.next_due_ms());
-    l.tbt_ms = std::min(l.tbt_ms, static_cast<double>(q.tbt_ms));
-    touch(g);
-  }
+  void join(Gpu& g, int r);
 
   // Moves a request that decodes, its lane not busy, to another GPU; it pauses for the copy.
-  void migrate(int r, Gpu& to) {
-    Request& q = own(r);
-    Gpu& from = gpu(q.gpu);
-    Lane& l = *from.lane(q.model);
-    l.running.erase(std::find(l.running.begin(), l.running.end(), r));
-    refresh(l);
-    depart(from, r);
-    arrive(to, r);
-    ++counts_.migrations;
-    touch(from);
-  }
+  void migrate(int r, Gpu& to);
   // The same for a request whose prompt has just been put into the cache, and that has not joined.
-  void hand_over(int r, Gpu& to) {
-    Gpu& from = gpu(request(r).gpu);
-    depart(from, r);
-    arrive(to, r);
-    touch(from);
-  }
+  void hand_over(int r, Gpu& to);
 
   // Drops the KV cache of a request; it waits for a prefill of all its tokens.
-  void evict(int r) {
-    Request& q = own(r);
-    Gpu& g = gpu(q.gpu);
-    Lane& l = *g.lane(q.model);
-    l.running.erase(std::find(l.running.begin(), l.running.end(), r));
-    refresh(l);
-    g.kv_bytes -= kv_bytes(q.model, q.done_tokens);
-    release(g, r);
-    q.done_tokens = 0;
-    q.stage = Stage::waiting;
-    l.waiting.push_front(r);
-    ++counts_.evictions;
-  }
+  void evict(int r);
 
   void touch(Gpu& g) {
     if (g.touched) return;
@@ -409,156 +281,32 @@ class Cluster {
     return q.done_tokens > 0 || q.generated > 0 ? q.done_tokens : q.cached_tokens;
   }
 
-  void admit(Gpu& g, Lane& l, int r) {
-    double& held = reserved_[static_cast<std::size_t>(r)];
-    if (held > 0) return;
-    held = expected_kv_bytes(r);
-    g.reserved_bytes += held;
-    l.reserved_bytes += held;
-    Request& q = own(r);
-    q.done_tokens = cache_of(q);
-    g.kv_bytes += kv_bytes(q.model, q.done_tokens);
-  }
-  void release(Gpu& g, int r) {
-    double& held = reserved_[static_cast<std::size_t>(r)];
-    unreserve(g.reserved_bytes, held);
-    unreserve(g.lane(request(r).model)->reserved_bytes, held);
-    held = 0;
-  }
+  void admit(Gpu& g, Lane& l, int r);
+  void release(Gpu& g, int r);
   // What rounding leaves is no reservation.
   static void unreserve(double& reserved_bytes, double bytes) {
     reserved_bytes -= bytes;
     if (reserved_bytes < 1) reserved_bytes = 0;
   }
 
-  void depart(Gpu& g, int r) {
-    g.kv_bytes -= kv_bytes(request(r).model, request(r).done_tokens);
-    release(g, r);
-    --g.requests;
-  }
-  void arrive(Gpu& to, int r) {
-    Request& q = own(r);
-    q.stage = Stage::moving;
-    q.gpu = to.index;
-    settle(to);
-    ++to.requests;
-    ++to.moves;
-    Lane& l = lane(to, q.model);
-    ++l.incoming;
-    double& held = reserved_[static_cast<std::size_t>(r)];
-    held = expected_kv_bytes(r);
-    to.reserved_bytes += held;
-    l.reserved_bytes += held;
-    to.kv_bytes += kv_bytes(q.model, q.done_tokens);
-    events_.push(now_ms_ + move_ms(r), EventKind::moved, r);
-    rerate(to);
-  }
+  void depart(Gpu& g, int r);
+  void arrive(Gpu& to, int r);
 
   // Due time and context of a lane whose `running` changed.
-  void refresh(Lane& l) {
-    l.due_ms = kNever;
-    l.tbt_ms = kNever;
-    l.context_tokens = 0;
-    for (const int r : l.running) {
-      l.due_ms = std::min(l.due_ms, request(r).next_due_ms());
-      l.tbt_ms = std::min(l.tbt_ms, static_cast<double>(request(r).tbt_ms));
-      l.context_tokens += request(r).done_tokens;
-    }
-  }
+  void refresh(Lane& l);
 
   // What the step costs at the GPU's clock, in truth.
-  void reprice(const Gpu& g, Step& s) {
-    const StepWork w = work(*s.lane, s.decodes, s.chunks);
-    const Deployment& d = deployments_[static_cast<std::size_t>(s.lane->model)];
-    const auto phase = static_cast<std::size_t>(w.phase());
-    const Price p = price(truth_, d.profile, w, s.rung, g.clock);
-    const double slower = d.time_bias[phase] * s.noise;
-    s.alone_ms = p.latency_ms * slower;
-    s.dynamic_w = p.power_w * d.power_bias[phase];
-    s.bytes_per_s = p.bytes_per_s / slower;
-  }
+  void reprice(const Gpu& g, Step& s);
 
   // Books what the GPU drew since it was last settled.
-  void settle(Gpu& g) {
-    const double passed_ms = now_ms_ - g.settled_ms;
-    if (passed_ms <= 0) return;
-    meter_.add(g.settled_ms, now_ms_, g.power_w, g.kind, g.power != Power::parked,
-               table().clock_mhz(g.clock));
-    g.settled_ms = now_ms_;
-    if (g.steps.empty()) {
-      g.overhead_j += g.power_w * passed_ms / 1000.0;
-      return;
-    }
-    g.busy_ms += passed_ms;
-    double dynamic_w = 0;
-    for (const Step& s : g.steps) dynamic_w += s.dynamic_w / g.stretch;
-    const double shared_w = (g.power_w - dynamic_w) / static_cast<double>(g.steps.size());
-    for (Step& s : g.steps) {
-      s.left -= passed_ms / (s.alone_ms * g.stretch);
-      s.energy_j += (s.dynamic_w / g.stretch + shared_w) * passed_ms / 1000.0;
-    }
-  }
+  void settle(Gpu& g);
 
   // Power and speed after a change: co-runners share the memory's bandwidth and the power cap.
-  void rerate(Gpu& g) {
-    g.stretch = 1;
-    if (g.power != Power::awake) {
-      g.power_w = g.power == Power::parked ? device_.parked_w : truth_.idle_w(g.clock);
-      g.kind = g.power == Power::parked ? EnergyKind::parked : EnergyKind::switching;
-      return;
-    }
-    double dynamic_w = 0, bytes_per_s = 0;
-    for (const Step& s : g.steps) {
-      dynamic_w += s.dynamic_w;
-      bytes_per_s += s.bytes_per_s;
-    }
-    if (g.steps.size() > 1) {
-      g.stretch = std::max(1.0, bytes_per_s / device_.bandwidth_bytes_per_s);
-    }
-    const double idle_w = truth_.idle_w(g.clock);
-    double copies_w = 0;
-    if (g.loads > 0) copies_w += device_.byte_j * device_.load_bytes_per_s;
-    if (g.moves > 0) copies_w += device_.byte_j * device_.peer_bytes_per_s;
-    const double room_w = std::max(1.0, device_.power_cap_w - idle_w - copies_w);
-    g.stretch = std::max(g.stretch, dynamic_w / room_w);
-    g.power_w = idle_w + copies_w + dynamic_w / g.stretch;
-    g.kind = !g.steps.empty() ? EnergyKind::active
-             : g.loads > 0    ? EnergyKind::loading
-             : g.moves > 0    ? EnergyKind::migrating
-             : g.switching()  ? EnergyKind::switching
-                              : EnergyKind::idle;
-    if (g.steps.empty()) return;
-    double first_ms = kNever;
-    for (const Step& s : g.steps) first_ms = std::min(first_ms, s.left * s.alone_ms * g.stretch);
-    events_.push(now_ms_ + std::max(first_ms, 0.0), EventKind::step_end, g.index, 0,
-                 ++g.step_version);
-  }
+  void rerate(Gpu& g);
 
-  void fill_host() {
-    double left = setup_.host_memory_bytes;
-    for (int m = 0; m < models(); ++m) {
-      if (weight_bytes(m) > left) continue;
-      left -= weight_bytes(m);
-      in_host_[static_cast<std::size_t>(m)] = 1;
-      host_order_.push_back(m);
-    }
-    host_free_bytes_ = left;
-  }
+  void fill_host();
   // The least recently loaded weights make room.
-  void keep_in_host(int m) {
-    host_order_.remove(m);
-    const double need = in_host(m) ? 0 : weight_bytes(m);
-    if (need > setup_.host_memory_bytes) return;
-    while (host_free_bytes_ < need) {
-      const int gone = host_order_.front();
-      host_order_.pop_front();
-      in_host_[static_cast<std::size_t>(gone)] = 0;
-      host_free_bytes_ += weight_bytes(gone);
-    }
-    host_free_bytes_ -= need;
-    in_host_[static_cast<std::size_t>(m)] = 1;
-    host_order_.push_back(m);
-  }
+  void keep_in_host(int m);
 
   void record(const Span& span) {
     const bool within = span.end_ms >= setup_.window_from_ms && span.start_ms < setup_.window_to_ms;
@@ -613,3 +361,7 @@ inline void Policy::prefilled(Cluster& cluster, int request) {
 }
 
 }  // namespace festina::simulator
+
+// The bodies.
+#include "core/simulator/energy.hpp"
+#include "core/simulator/mechanisms.hpp"
