@@ -3,6 +3,7 @@
 
 // Each file of bindings/ registers its own classes through one function declared here.
 namespace festina::bindings {
+void register_bad_input(pybind11::module_& m);
 void register_build_info(pybind11::module_& m);
 void register_cpu_decoder(pybind11::module_& m);
 void register_cpu_kernels(pybind11::module_& m);

@@ -14,17 +14,6 @@ namespace py = pybind11;
 namespace festina::operating_point {
 namespace {
 
-void translate(std::exception_ptr thrown) {
-  try {
-    if (thrown) std::rethrow_exception(thrown);
-  } catch (const BadInput& e) {
-    const py::object type = py::module_::import("festina.errors").attr("BadRequestError");
-    const py::object value =
-        type(e.what(), py::arg("field") = e.field(), py::arg("expected") = e.expected());
-    PyErr_SetObject(type.ptr(), value.ptr());
-  }
-}
-
 Options options_from(const py::dict& settings) {
   Options o;
   const auto get = [&settings]<class T>(const char* name, T& value) {
@@ -110,7 +99,6 @@ void register_operating_point(py::module_& m) {
   using operating_point::TableSolver;
   using operating_point::Task;
   PYBIND11_NUMPY_DTYPE(Task, model, phase, work0, work1, deadline_ms, age_ms, memory_bytes);
-  py::register_exception_translator(&operating_point::translate);
   py::class_<Answer>(m, "Plan", "What runs next on one GPU, on how many SMs and at which clock.")
       .def_readonly("clock_mhz", &Answer::clock_mhz)
       .def_readonly("on_time", &Answer::on_time)

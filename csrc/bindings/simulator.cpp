@@ -33,17 +33,6 @@ py::array_t<T> array_of(const std::vector<T>& values) {
   return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
 }
 
-void translate(std::exception_ptr thrown) {
-  try {
-    if (thrown) std::rethrow_exception(thrown);
-  } catch (const BadSetup& e) {
-    const py::object type = py::module_::import("festina.errors").attr("BadRequestError");
-    const py::object value =
-        type(e.what(), py::arg("field") = e.field(), py::arg("expected") = e.expected());
-    PyErr_SetObject(type.ptr(), value.ptr());
-  }
-}
-
 std::vector<Request> requests_from(const py::dict& columns) {
   const auto arrival = columns["arrival_ms"].cast<Column<double>>();
   const auto model = columns["model"].cast<Column<int>>();
@@ -239,7 +228,6 @@ Found simulate(const ProfileTable& belief, const ProfileTable& truth, const Numb
 namespace festina::bindings {
 
 void register_simulator(py::module_& m) {
-  py::register_exception_translator(&simulator::translate);
   m.def("simulate", &simulator::simulate, py::arg("belief"), py::arg("truth"), py::arg("device"),
         py::arg("setup"), py::arg("deployments"), py::arg("columns"), py::arg("policy"),
         py::arg("options"), py::arg("progress"),

@@ -93,7 +93,7 @@ def simulate(
         _device(cluster.gpu),
         _setup(workload, cluster, trace_window_s),
         _deployments(workload, cluster, shapes),
-        {name: getattr(workload, name) for name in _COLUMNS},
+        workload.columns(),
         policy,
         {name: float(value) for name, value in (options or {}).items()},
         told,
@@ -106,18 +106,6 @@ def truth_bias(workload: Workload, cluster: ClusterSettings) -> Bias:
     """By what factors the simulated GPUs differ from the profile, per deployment."""
     rng = np.random.default_rng([cluster.seed, 1])
     return draw_bias(len(workload.deployments), rng, cluster.truth)
-
-
-_COLUMNS = (
-    "arrival_ms",
-    "model",
-    "input_tokens",
-    "cached_tokens",
-    "output_tokens",
-    "follows",
-    "ttft_ms",
-    "tbt_ms",
-)
 
 
 def _require_fit(workload: Workload, gpu: physics.GpuSpec) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,9 +103,13 @@ class Workload:
     def __len__(self) -> int:
         return len(self.arrival_ms)
 
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Column name → column."""
+        return {name: getattr(self, name) for name in _COLUMNS}
+
     def _same_lengths(self) -> None:
-        for name in _COLUMNS:
-            if len(getattr(self, name)) != len(self):
+        for name, column in self.columns().items():
+            if len(column) != len(self):
                 raise BadRequestError("has another length", field=name, expected=f"{len(self)}")
 
     def _all(self, field: str, good: NDArray[np.bool_], expected: str) -> None:
@@ -114,6 +119,7 @@ class Workload:
 
 
 _COLUMNS = (
+    "arrival_ms",
     "model",
     "input_tokens",
     "cached_tokens",

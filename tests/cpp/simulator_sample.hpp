@@ -38,7 +38,7 @@ class Script : public Policy {
       if (l->busy || l->weights != Weights::ready) continue;
       if (!l->waiting.empty() && g.awake()) {
         const int r = l->waiting.front();
-        c.start(g, *l, 0, {{r, c.tokens_to_prefill(r)}}, rung);
+        c.start(g, *l, 0, {{r, c.request(r).uncached()}}, rung);
       } else if (!l->running.empty()) {
         c.start(g, *l, static_cast<int>(l->running.size()), {}, rung);
       }

@@ -88,7 +88,7 @@ void cached_tokens_are_no_work() {
   Fixture f;
   Cluster& c = *f.cluster;
   c.enqueue(c.gpu(0), 2);
-  CHECK_EQ(uncached_tokens(c.request(2)), 200);
+  CHECK_EQ(c.request(2).uncached(), 200);
   const placement::Resident r = resident_of(c, *c.gpu(0).lane(2));
   CHECK_EQ(r.waiting_tokens, 200.0);
   CHECK(r.state == placement::Residency::loading);  // wanted, so on their way

@@ -1,10 +1,9 @@
 #pragma once
 #include <cstdint>
 #include <limits>
-#include <stdexcept>
-#include <string>
-#include <utility>
 #include <vector>
+
+#include "core/bad_input.hpp"
 
 // The values that go into and out of the choice of one GPU's operating point (DESIGN 4.2, paper
 // section 3.4).
@@ -57,21 +56,6 @@ struct Plan {
   float span_ms = 0;    // until the last of them ends
   std::vector<std::int32_t> rung;
   std::vector<float> latency_ms;
-};
-
-// An argument is out of range. Python sees festina.errors.BadRequestError.
-class BadInput : public std::runtime_error {
- public:
-  BadInput(std::string field, std::string expected)
-      : std::runtime_error("is out of range"),
-        field_(std::move(field)),
-        expected_(std::move(expected)) {}
-  const std::string& field() const noexcept { return field_; }
-  const std::string& expected() const noexcept { return expected_; }
-
- private:
-  std::string field_;
-  std::string expected_;
 };
 
 }  // namespace festina::operating_point

@@ -35,6 +35,8 @@ struct Hint {
   double output_tokens = 0;
   double ttft_ms = kNever;  // tightest objectives
   double tbt_ms = kNever;
+  int input_tokens_max = 0;  // longest of the run
+  int output_tokens_max = 0;
 };
 
 // Owned and used by one thread. The tables must outlive it.
@@ -109,11 +111,6 @@ class Cluster {
   double memory_free_bytes(const Gpu& g) const noexcept {
     return device_.memory_bytes - g.weight_bytes - std::max(g.reserved_bytes, g.kv_bytes);
   }
-  // Tokens that a prefill of the request still has to process: no prefix that is cached.
-  int tokens_to_prefill(int r) const noexcept {
-    const Request& q = request(r);
-    return std::max(1, q.prompt_tokens() - cache_of(q));
-  }
   bool admitted(int r) const noexcept { return reserved_[static_cast<std::size_t>(r)] > 0; }
   // There is KV cache for all that the request is expected to need, or nobody else is in the way.
   bool has_room(const Gpu& g, int r) const noexcept {
@@ -142,7 +139,7 @@ class Cluster {
     double cached = 0;
     for (const Chunk& c : chunks) {
       w.tokens += c.tokens;
-      cached += static_cast<double>(cache_of(request(c.request))) * c.tokens;
+      cached += static_cast<double>(request(c.request).cached()) * c.tokens;
     }
     if (w.tokens > 0) w.cached_mean = cached / w.tokens;
     return w;
@@ -260,6 +257,8 @@ class Cluster {
       hints[m].output_tokens += q.output_tokens;
       hints[m].ttft_ms = std::min(hints[m].ttft_ms, static_cast<double>(q.ttft_ms));
       hints[m].tbt_ms = std::min(hints[m].tbt_ms, static_cast<double>(q.tbt_ms));
+      hints[m].input_tokens_max = std::max(hints[m].input_tokens_max, q.input_tokens);
+      hints[m].output_tokens_max = std::max(hints[m].output_tokens_max, q.output_tokens);
     }
     for (std::size_t m = 0; m < models; ++m) {
       hints[m].requests_per_s = count[m] / duration_ms * 1000.0;
@@ -276,10 +275,6 @@ class Cluster {
   }
 
   Request& own(int r) noexcept { return requests_[static_cast<std::size_t>(r)]; }
-
-  static int cache_of(const Request& q) noexcept {
-    return q.done_tokens > 0 || q.generated > 0 ? q.done_tokens : q.cached_tokens;
-  }
 
   void admit(Gpu& g, Lane& l, int r);
   void release(Gpu& g, int r);

@@ -171,7 +171,7 @@ inline void Cluster::admit(Gpu& g, Lane& l, int r) {
   g.reserved_bytes += held;
   l.reserved_bytes += held;
   Request& q = own(r);
-  q.done_tokens = cache_of(q);
+  q.done_tokens = q.cached();
   g.kv_bytes += kv_bytes(q.model, q.done_tokens);
 }
 

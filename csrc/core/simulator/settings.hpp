@@ -12,13 +12,13 @@ class Settings {
  public:
   explicit Settings(std::map<std::string, double> values) : values_(std::move(values)) {}
 
-  // Throws BadSetup if the number is below `least` or infinite.
+  // Throws BadInput if the number is below `least` or infinite.
   void take(const char* name, double& value, double least = 0) {
     const auto found = values_.find(name);
     if (found == values_.end()) return;
     value = found->second;
     if (!std::isfinite(value) || value < least) {
-      throw BadSetup(std::string("options.") + name,
+      throw BadInput(std::string("options.") + name,
                      "a number, at least " + std::to_string(static_cast<int>(least)));
     }
     values_.erase(found);
@@ -28,9 +28,9 @@ class Settings {
     take(name, number);
     value = number != 0;
   }
-  // Throws BadSetup if any is left.
+  // Throws BadInput if any is left.
   void done(const char* expected) const {
-    if (!values_.empty()) throw BadSetup("options." + values_.begin()->first, expected);
+    if (!values_.empty()) throw BadInput("options." + values_.begin()->first, expected);
   }
 
  private:

@@ -1,12 +1,12 @@
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <limits>
-#include <stdexcept>
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "core/bad_input.hpp"
 #include "core/profile_table/cell.hpp"
 
 // What a simulation is made of: the plain values that its parts hand to each other.
@@ -54,16 +54,15 @@ struct Request {
   // recomputation what was generated too.
   int prompt_tokens() const noexcept { return input_tokens + generated; }
   int pending_tokens() const noexcept { return prompt_tokens() - done_tokens; }
+  // Of `prompt_tokens`: in the KV cache, or the prefix that a cache holds before the first step.
+  int cached() const noexcept {
+    return done_tokens > 0 || generated > 0 ? done_tokens : cached_tokens;
+  }
+  // What a prefill still has to process.
+  int uncached() const noexcept { return std::max(1, prompt_tokens() - cached()); }
   double first_due_ms() const noexcept { return sent_ms + static_cast<double>(ttft_ms); }
   double next_due_ms() const noexcept {
     return generated == 0 ? first_due_ms() : last_ms + static_cast<double>(tbt_ms);
-  }
-  bool ttft_held() const noexcept {
-    return stage == Stage::done && first_ms - sent_ms <= static_cast<double>(ttft_ms);
-  }
-  // p99 of the gaps, the longest one below 100 gaps: at most one gap in a hundred is too long.
-  bool tbt_held() const noexcept {
-    return stage == Stage::done && gaps_over <= (output_tokens - 1) / 100;
   }
 };
 
@@ -119,21 +118,6 @@ struct Span {
   int sms;
   int batch;
   int tokens;
-};
-
-// A number is out of range. Python sees festina.errors.BadRequestError.
-class BadSetup : public std::runtime_error {
- public:
-  BadSetup(std::string field, std::string expected)
-      : std::runtime_error("is out of range"),
-        field_(std::move(field)),
-        expected_(std::move(expected)) {}
-  const std::string& field() const noexcept { return field_; }
-  const std::string& expected() const noexcept { return expected_; }
-
- private:
-  std::string field_;
-  std::string expected_;
 };
 
 }  // namespace festina::simulator

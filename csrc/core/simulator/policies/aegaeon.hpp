@@ -54,7 +54,7 @@ class Aegaeon : public Policy {
         prefill_(gpus, static_cast<int>(options.group_max)),
         decode_(gpus, options.quota_max_ms, options.alpha_min) {
     if (gpus < 2)
-      throw BadSetup("gpus", "at least 2 for aegaeon: prefill and decode run on separate GPUs");
+      throw BadInput("gpus", "at least 2 for aegaeon: prefill and decode run on separate GPUs");
   }
 
   void start(Cluster& c) override {
@@ -112,7 +112,7 @@ class Aegaeon : public Policy {
     const int decode =
         options_.decode_gpus > 0 ? static_cast<int>(options_.decode_gpus) : c.gpus() - prefill;
     if (decode < 1 || prefill + decode > c.gpus()) {
-      throw BadSetup("options.prefill_gpus", "with decode_gpus at most all GPUs, each at least 1");
+      throw BadInput("options.prefill_gpus", "with decode_gpus at most all GPUs, each at least 1");
     }
     return {prefill, decode};
   }

@@ -84,7 +84,7 @@ class AegaeonDecode {
     std::vector<Chunk> again;  // a cache that was dropped is computed anew
     if (!next->waiting.empty() && c.has_room(g, next->waiting.front())) {
       const int r = next->waiting.front();
-      again.push_back({r, c.tokens_to_prefill(r)});
+      again.push_back({r, c.request(r).uncached()});
     }
     c.start(g, *next, decodes, std::move(again), c.full_rung());
   }

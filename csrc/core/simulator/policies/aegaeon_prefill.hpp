@@ -60,7 +60,7 @@ class AegaeonPrefill {
       if (!c.has_room(g, r) && !make_room(c, g, c.expected_kv_bytes(r), group.model, held))
         continue;
       group.requests.pop_front();
-      std::vector<Chunk> prompt{{r, c.tokens_to_prefill(r)}};
+      std::vector<Chunk> prompt{{r, c.request(r).uncached()}};
       return c.start(g, l, 0, std::move(prompt), c.full_rung());
     }
   }
@@ -109,7 +109,7 @@ class AegaeonPrefill {
   }
   static double prompt_ms(const Cluster& c, const Gpu& g, int r) {
     StepWork w;
-    w.tokens = c.tokens_to_prefill(r);
+    w.tokens = c.request(r).uncached();
     w.cached_mean = c.request(r).prompt_tokens() - w.tokens;
     return c.belief().step(c.request(r).model, w, c.full_rung(), g.clock).latency_ms;
   }

@@ -65,7 +65,7 @@ class AegVoltana final : public Aegaeon {
     const double left_ms =
         q.first_due_ms() - c.now_ms() - options_.prefill_margin * static_cast<double>(q.ttft_ms);
     StepWork w;
-    w.tokens = c.tokens_to_prefill(next);
+    w.tokens = c.request(next).uncached();
     w.cached_mean = q.prompt_tokens() - w.tokens;
     int clock = prefill_floor_;
     while (clock < c.top_clock()) {

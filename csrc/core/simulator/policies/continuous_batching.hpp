@@ -32,7 +32,7 @@ inline std::vector<Chunk> next_prompts(const Cluster& c, const Gpu& g, const Lan
     const bool fits = need_bytes <= room_bytes || (chunks.empty() && c.has_room(g, r));
     if (!fits) break;
     room_bytes -= need_bytes;
-    chunks.push_back({r, std::min(tokens, c.tokens_to_prefill(r))});
+    chunks.push_back({r, std::min(tokens, c.request(r).uncached())});
     tokens -= chunks.back().tokens;
   }
   return chunks;

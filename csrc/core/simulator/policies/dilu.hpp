@@ -114,12 +114,7 @@ class Dilu : public Policy {
   void start_instance(Cluster& c, int model) {
     int gpu = instances_->fit(model);
     if (gpu == kNone) gpu = cheapest_to_load(c, instances_->quota(model).memory_bytes);
-    if (gpu == kNone) {
-      gpu = 0;
-      for (int i = 1; i < c.gpus(); ++i) {
-        if (c.gpu(i).requests < c.gpu(gpu).requests) gpu = i;
-      }
-    }
+    if (gpu == kNone) gpu = least_busy(c);
     instances_->add(model, gpu);
   }
 

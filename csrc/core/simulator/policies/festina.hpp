@@ -11,6 +11,7 @@
 #include "core/simulator/policies/festina_clock.hpp"
 #include "core/simulator/policies/festina_consolidate.hpp"
 #include "core/simulator/policies/festina_local.hpp"
+#include "core/simulator/policies/make_way.hpp"
 #include "core/simulator/policies/residency.hpp"
 #include "core/simulator/policies/summaries.hpp"
 #include "core/simulator/settings.hpp"
@@ -83,7 +84,7 @@ class Festina : public Policy {
   void dispatch(Cluster& c, Gpu& g) override {
     if (consolidation_.draining(g)) consolidation_.advance(c, g);
     load_wanted(c, g);
-    make_room(c, g);
+    make_room_for_caches(c, g);
     clock_.govern(c, g);
     local_.dispatch(c, g);
   }
@@ -142,49 +143,12 @@ class Festina : public Policy {
       const Lane* l = c.gpu(i).lane(model);
       if (l != nullptr && !l->empty()) return i;
     }
-    const int best = cheapest_to_load(c, need_bytes(c, r));
+    const int best = cheapest_to_load(c, bytes_to_serve(c, r));
     if (best != kNone) return best;
-    int least = 0;
     for (int i = 0; i < c.gpus(); ++i) {
       if (c.gpu(i).power == Power::parked) return i;
     }
-    for (int i = 1; i < c.gpus(); ++i) {
-      if (c.gpu(i).requests < c.gpu(least).requests) least = i;
-    }
-    return least;
-  }
-  static double need_bytes(const Cluster& c, int r) {
-    return c.weight_bytes(c.request(r).model) + c.expected_kv_bytes(r);
-  }
-
-  static void load_wanted(Cluster& c, Gpu& g) {
-    if (!g.awake()) return;
-    for (std::size_t i = 0; i < g.lanes.size(); ++i) {
-      const Lane& l = *g.lanes[i];
-      if (l.weights != Weights::absent || l.waiting.empty()) continue;
-      const int first = l.waiting.front();
-      if (free_memory(c, g, need_bytes(c, first))) {
-        c.load(g, l.model);
-      } else {
-        const int other = cheapest_to_load(c, need_bytes(c, first));
-        if (other == kNone) continue;
-        const std::vector<int> moving(l.waiting.begin(), l.waiting.end());
-        for (const int r : moving) {
-          c.withdraw(r);
-          c.enqueue(c.gpu(other), r);
-        }
-      }
-      i = static_cast<std::size_t>(-1);  // unloading reorders lanes
-    }
-  }
-
-  // Prompts that lack room for their KV cache are worth more than weights that nobody uses.
-  static void make_room(Cluster& c, Gpu& g) {
-    for (const auto& l : g.lanes) {
-      if (l->waiting.empty() || c.has_room(g, l->waiting.front())) continue;
-      free_memory(c, g, c.expected_kv_bytes(l->waiting.front()));
-      return;  // unloading reorders lanes
-    }
+    return least_busy(c);
   }
 
   FestinaOptions options_;

@@ -169,8 +169,7 @@ class FestinaClock {
                             cached, kChunk);
   }
   static double prefill_ms(const Cluster& c, const Request& q, int clock) {
-    const int cached = std::max(q.done_tokens, q.generated == 0 ? q.cached_tokens : 0);
-    return prefill_ms(c, q.model, q.prompt_tokens() - cached, cached, clock);
+    return prefill_ms(c, q.model, q.uncached(), q.cached(), clock);
   }
 
   // The highest clock at which a prompt takes no more dynamic energy than at the lowest.

@@ -67,10 +67,9 @@ class FestinaLocal {
   static local::Prompt prompt(const Cluster& c, int r) {
     const Request& q = c.request(r);
     const bool first = q.generated == 0;
-    const int cached = std::max(q.done_tokens, first ? q.cached_tokens : 0);
     return {r,
-            q.prompt_tokens() - cached,
-            cached,
+            q.uncached(),
+            q.cached(),
             first ? q.sent_ms : q.last_ms,
             static_cast<double>(first ? q.ttft_ms : q.tbt_ms),
             c.admitted(r),

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/simulator/cluster.hpp"
+#include "core/simulator/policies/make_way.hpp"
 #include "core/simulator/policies/paper_consolidation.hpp"
 #include "core/simulator/policies/paper_local.hpp"
 #include "core/simulator/policies/residency.hpp"
@@ -81,7 +82,7 @@ class FestinaPaper : public Policy {
   void dispatch(Cluster& c, Gpu& g) override {
     if (consolidation_) consolidation_->moves().advance(c);
     load_wanted(c, g);
-    make_way(c, g);
+    make_room_for_caches(c, g);
     local_->dispatch(c, g);
   }
 
@@ -113,52 +114,10 @@ class FestinaPaper : public Policy {
     } catch (const placement::Refusal&) {
       placement::Placement p;  // the paper refuses nobody: where it is held, or could be
       p.slot = holder(c, c.request(r).model);
-      if (p.slot == kNone) p.slot = cheapest_to_load(c, need_bytes(c, r));
+      if (p.slot == kNone) p.slot = cheapest_to_load(c, bytes_to_serve(c, r));
       if (p.slot == kNone) p.slot = least_busy(c);
       if (c.gpu(p.slot).power == Power::parked) p.action = placement::Action::wake;
       return p;
-    }
-  }
-  static double need_bytes(const Cluster& c, int r) {
-    return c.weight_bytes(c.request(r).model) + c.expected_kv_bytes(r);
-  }
-  static int least_busy(Cluster& c) {
-    int least = 0;
-    for (int i = 1; i < c.gpus(); ++i) {
-      if (c.gpu(i).requests < c.gpu(least).requests) least = i;
-    }
-    return least;
-  }
-
-  // Weights that requests on this GPU wait for, in place of idle ones; where these are not enough
-  // the requests go where they are.
-  static void load_wanted(Cluster& c, Gpu& g) {
-    if (!g.awake()) return;
-    for (std::size_t i = 0; i < g.lanes.size(); ++i) {
-      const Lane& l = *g.lanes[i];
-      if (l.weights != Weights::absent || l.waiting.empty()) continue;
-      const double need = need_bytes(c, l.waiting.front());
-      if (free_memory(c, g, need)) {
-        c.load(g, l.model);
-      } else {
-        const int other = cheapest_to_load(c, need);
-        if (other == kNone) continue;
-        const std::vector<int> moving(l.waiting.begin(), l.waiting.end());
-        for (const int r : moving) {
-          c.withdraw(r);
-          c.enqueue(c.gpu(other), r);
-        }
-      }
-      i = static_cast<std::size_t>(-1);  // unloading reorders lanes
-    }
-  }
-
-  // Prompts that lack room for their KV cache are worth more than weights that nobody uses.
-  static void make_way(Cluster& c, Gpu& g) {
-    for (const auto& l : g.lanes) {
-      if (l->waiting.empty() || c.has_room(g, l->waiting.front())) continue;
-      free_memory(c, g, c.expected_kv_bytes(l->waiting.front()));
-      return;  // unloading reorders lanes
     }
   }
 

@@ -18,7 +18,7 @@ namespace festina::simulator {
 inline constexpr const char* kPolicies =
     "festina, festina-paper, serverlessllm, muxserve, dilu, aegaeon, aegvoltana";
 
-// The policy of that name. Throws BadSetup.
+// The policy of that name. Throws BadInput.
 inline std::unique_ptr<Policy> make_policy(const std::string& name, int gpus,
                                            const std::map<std::string, double>& options) {
   Settings settings(options);
@@ -57,7 +57,7 @@ inline std::unique_ptr<Policy> make_policy(const std::string& name, int gpus,
     settings.done("a setting of aegvoltana");
     return std::make_unique<AegVoltana>(o, gpus);
   }
-  throw BadSetup("policy", kPolicies);
+  throw BadInput("policy", kPolicies);
 }
 
 }  // namespace festina::simulator

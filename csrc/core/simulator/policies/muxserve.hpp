@@ -123,7 +123,7 @@ class MuxServe : public Policy {
     double quota_bytes =
         contested(g, l) ? quota_bytes_[at(l.model)] - l.reserved_bytes : room_bytes;
     for (const int r : l.waiting) {
-      const int tokens = c.tokens_to_prefill(r);
+      const int tokens = c.request(r).uncached();
       if (!job.empty() && tokens > left) break;
       const double need_bytes = c.expected_kv_bytes(r);
       const bool alone = job.empty() && l.reserved_bytes <= 0 && c.has_room(g, r);

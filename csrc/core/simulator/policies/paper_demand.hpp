@@ -28,8 +28,8 @@ class LoadWindow {
   explicit LoadWindow(double length_ms) : length_ms_(length_ms) {}
 
   void add(double now_ms, const Request& q) {
-    arrivals_.push_back({now_ms, static_cast<double>(uncached_tokens(q)),
-                         static_cast<double>(q.ttft_ms), static_cast<double>(q.tbt_ms)});
+    arrivals_.push_back({now_ms, static_cast<double>(q.uncached()), static_cast<double>(q.ttft_ms),
+                         static_cast<double>(q.tbt_ms)});
   }
 
   // None came within the window: nothing.

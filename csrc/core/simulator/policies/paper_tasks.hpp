@@ -122,7 +122,7 @@ class PaperTasks {
     const Request& q = c.request(r);
     const double since_ms = q.generated == 0 ? q.sent_ms : q.last_ms;
     const double allowed_ms = static_cast<double>(q.generated == 0 ? q.ttft_ms : q.tbt_ms);
-    Prompt p{r, uncached_tokens(q), since_ms + allowed_ms * (1 - options_.margin) - c.now_ms(),
+    Prompt p{r, q.uncached(), since_ms + allowed_ms * (1 - options_.margin) - c.now_ms(),
              c.now_ms() - since_ms, 0};
     if (!options_.by_score) return p;
     StepWork w;

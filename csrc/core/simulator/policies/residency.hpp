@@ -74,6 +74,12 @@ inline void preload_spread(Cluster& c, double headroom, double tbt_ms) {
 
 // Weights that nobody uses now.
 inline bool evictable(const Lane& l) { return l.weights == Weights::ready && !l.busy && l.empty(); }
+// Of idle weights, those that were used least recently go first.
+inline bool leaves_before(const Lane* a, const Lane* b) {
+  return a->last_used_ms != b->last_used_ms ? a->last_used_ms < b->last_used_ms
+                                            : a->model < b->model;
+}
+
 // When the most recently used of the weights was used that would have to go for `bytes` to be free:
 // 0 if none, kNever if even all idle weights are not enough.
 inline double eviction_cost_ms(const Cluster& c, const Gpu& g, double bytes) {
@@ -83,10 +89,7 @@ inline double eviction_cost_ms(const Cluster& c, const Gpu& g, double bytes) {
   for (const auto& l : g.lanes) {
     if (evictable(*l)) idle.push_back(l.get());
   }
-  std::sort(idle.begin(), idle.end(), [](const Lane* a, const Lane* b) {
-    return a->last_used_ms != b->last_used_ms ? a->last_used_ms < b->last_used_ms
-                                              : a->model < b->model;
-  });
+  std::sort(idle.begin(), idle.end(), leaves_before);
   for (const Lane* l : idle) {
     lacking -= c.weight_bytes(l->model);
     if (lacking <= 0) return l->last_used_ms + 1;
@@ -102,10 +105,7 @@ inline bool free_memory(Cluster& c, Gpu& g, double bytes) {
     const Lane* oldest = nullptr;
     for (const auto& l : g.lanes) {
       if (!evictable(*l)) continue;
-      if (oldest == nullptr || l->last_used_ms < oldest->last_used_ms ||
-          (l->last_used_ms == oldest->last_used_ms && l->model < oldest->model)) {
-        oldest = l.get();
-      }
+      if (oldest == nullptr || leaves_before(l.get(), oldest)) oldest = l.get();
     }
     c.unload(g, oldest->model);
   }
@@ -134,6 +134,15 @@ inline int cheapest_to_load(Cluster& c, double bytes) {
     }
   }
   return best;
+}
+
+// The GPU with the fewest requests.
+inline int least_busy(Cluster& c) {
+  int least = 0;
+  for (int i = 1; i < c.gpus(); ++i) {
+    if (c.gpu(i).requests < c.gpu(least).requests) least = i;
+  }
+  return least;
 }
 
 // The GPU that has the model's weights, or that they are on their way to, with the fewest

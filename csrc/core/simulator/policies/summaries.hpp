@@ -36,12 +36,6 @@ inline Opening next_opening(const Cluster& c, const Gpu& g) {
   return {first_ms, opening.sms + first_sms};
 }
 
-// Tokens that a waiting request has to prefill.
-inline int uncached_tokens(const Request& q) {
-  const int cached = std::max(q.done_tokens, q.generated == 0 ? q.cached_tokens : 0);
-  return std::max(1, q.prompt_tokens() - cached);
-}
-
 // How a GPU runs the steps of its models: one on all SMs after the other, or on partitions.
 enum class Sharing : std::uint8_t { in_turns, side_by_side };
 
@@ -53,7 +47,7 @@ struct Queue {
 inline Queue queue_of(const Cluster& c, const Lane& l, int clock, double sharers) {
   constexpr int kChunk = 2048;
   double tokens = 0;
-  for (const int r : l.waiting) tokens += uncached_tokens(c.request(r));
+  for (const int r : l.waiting) tokens += c.request(r).uncached();
   Queue queue;
   if (tokens < 1) return queue;
   StepWork w;
@@ -61,7 +55,7 @@ inline Queue queue_of(const Cluster& c, const Lane& l, int clock, double sharers
   const double token_ms = c.belief().step(l.model, w, c.full_rung(), clock).latency_ms / w.tokens;
   for (const int r : l.waiting) {
     const Request& q = c.request(r);
-    queue.ms += uncached_tokens(q) * token_ms;
+    queue.ms += q.uncached() * token_ms;
     queue.in_time = queue.in_time && c.now_ms() + queue.ms * sharers <= q.next_due_ms();
   }
   return queue;
@@ -83,7 +77,7 @@ inline double queue_ms(const Cluster& c, const Gpu& g, Sharing sharing) {
 
 inline placement::Resident resident_of(const Cluster& c, const Lane& l) {
   double waiting_tokens = 0;
-  for (const int r : l.waiting) waiting_tokens += uncached_tokens(c.request(r));
+  for (const int r : l.waiting) waiting_tokens += c.request(r).uncached();
   return {l.model,
           l.weights == Weights::ready ? placement::Residency::ready : placement::Residency::loading,
           static_cast<int>(l.running.size()) + l.incoming,
@@ -151,15 +145,14 @@ class Summaries {
     view_.expire(c.now_ms());
     for (int i = 0; i < c.gpus(); ++i) refresh(c, i);
     const Request& q = c.request(r);
-    return view_.place({q.model, uncached_tokens(q), output_tokens, {q.ttft_ms, q.tbt_ms}},
-                       exclude);
+    return view_.place({q.model, q.uncached(), output_tokens, {q.ttft_ms, q.tbt_ms}}, exclude);
   }
 
   // The request went to this GPU; it counts there until the GPU's next summary.
   void reserve(const Cluster& c, int slot, int r, int output_tokens) {
     const Request& q = c.request(r);
     const auto ticket = static_cast<std::uint64_t>(r);
-    view_.reserve(slot, ticket, q.model, uncached_tokens(q), output_tokens, c.now_ms());
+    view_.reserve(slot, ticket, q.model, q.uncached(), output_tokens, c.now_ms());
     tickets_[static_cast<std::size_t>(slot)].push_back(ticket);
   }
 
@@ -168,17 +161,12 @@ class Summaries {
 
   // Declared of a deployment: its tightest objectives and its longest sequence.
   void add_model(const Cluster& c, int model) {
-    placement::Slo slo{1e6F, 1e6F};
-    int input = 1, output = kOutputLeast;
-    for (const Request& q : c.requests()) {
-      if (q.model != model) continue;
-      slo.ttft_ms = std::min(slo.ttft_ms, q.ttft_ms);
-      slo.tbt_ms = std::min(slo.tbt_ms, q.tbt_ms);
-      input = std::max(input, q.input_tokens);
-      output = std::max(output, q.output_tokens);
-    }
-    view_.add_model(c.deployments()[static_cast<std::size_t>(model)].name,
-                    c.model(model).name.data(), slo, input + 2 * output);
+    const Hint& h = c.hint(model);
+    const placement::Slo slo{static_cast<float>(std::min(h.ttft_ms, kSloMax)),
+                             static_cast<float>(std::min(h.tbt_ms, kSloMax))};
+    view_.add_model(
+        c.deployments()[static_cast<std::size_t>(model)].name, c.model(model).name.data(), slo,
+        std::max(1, h.input_tokens_max) + 2 * std::max(kOutputLeast, h.output_tokens_max));
   }
 
   void refresh(Cluster& c, int slot) {
@@ -191,6 +179,7 @@ class Summaries {
   }
 
   static constexpr int kOutputLeast = 512;
+  static constexpr double kSloMax = 1e6;
   placement::ClusterView view_;
   Sharing sharing_;
   double every_ms_;
