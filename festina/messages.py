@@ -8,7 +8,7 @@ frame can name code. Fields may be appended with defaults within a version; anyt
 from __future__ import annotations
 
 import re
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -307,6 +307,75 @@ class Unload(Message, frozen=True):
     model: ModelName
 
 
+class Drain(Message, frozen=True):
+    """Take no new placements, so that the device empties.
+
+    Attributes:
+        lease_ms: How long this holds unless it is said again: a consolidator that dies drains
+            nothing for good. 0 ends it.
+    """
+
+    lease_ms: Count
+
+
+class Migrate(Message, frozen=True):
+    """Move running requests to another agent, each with its KV cache or by prefilling again.
+
+    Said twice it changes nothing: a request that is on its way, or gone, is left alone.
+
+    Attributes:
+        model: Deployment name.
+        agent: Where they go.
+        epoch: Epoch of that agent.
+        endpoint: Where it listens.
+        request_ids: Which of them; none means all of that deployment.
+        method: Copy the KV cache, prefill again, or what costs less for each.
+    """
+
+    model: ModelName
+    agent: AgentId
+    epoch: Count
+    endpoint: Endpoint
+    request_ids: Annotated[tuple[RequestId, ...], Meta(max_length=4096)] = ()
+    method: Literal["cheapest", "copy", "recompute"] = "cheapest"
+
+
+class Park(Message, frozen=True):
+    """Give the device's context up once it holds no request; the summaries say when it is so."""
+
+
+class Wake(Message, frozen=True):
+    """Take the device's context again."""
+
+
+Order = Load | Unload | Drain | Migrate | Park | Wake
+"""What the scheduler tells an agent to do. Each may be said again and changes nothing then."""
+
+
+class Direct(Message, frozen=True):
+    """The consolidator asks the scheduler to pass an order on.
+
+    Attributes:
+        plan: Which plan it belongs to, for the answer.
+        agent: Who is to do it.
+        epoch: Epoch of that agent that the plan was made for; another one is refused.
+        order: What to do.
+    """
+
+    plan: Count
+    agent: AgentId
+    epoch: Count
+    order: Order
+
+
+class Directed(Message, frozen=True):
+    """Answer to `Direct`: the order was passed on, or why it was not."""
+
+    plan: Count
+    agent: AgentId
+    error: ErrorInfo | None = None
+
+
 class Ping(Message, frozen=True):
     """Are you there? Sent on every link, both ways."""
 
@@ -351,6 +420,12 @@ AnyMessage = (
     | Leave
     | Load
     | Unload
+    | Drain
+    | Migrate
+    | Park
+    | Wake
+    | Direct
+    | Directed
     | Ping
     | Pong
 )

@@ -128,6 +128,9 @@ class ModelSummary(msgspec.Struct, frozen=True, array_like=True):
         context_tokens: Tokens in the KV cache over all running requests.
         waiting_tokens: Prompt tokens still to be prefilled.
         tbt_ms: Tightest TBT objective among running requests; inf when there is none.
+        requests_total: Requests that came since the agent started.
+        input_tokens_total: Their prompt tokens.
+        output_tokens_total: Tokens generated since the agent started.
     """
 
     model: str
@@ -137,6 +140,9 @@ class ModelSummary(msgspec.Struct, frozen=True, array_like=True):
     context_tokens: Count = 0
     waiting_tokens: Count = 0
     tbt_ms: float = float("inf")
+    requests_total: Count = 0
+    input_tokens_total: Count = 0
+    output_tokens_total: Count = 0
 
 
 class GpuSummary(msgspec.Struct, frozen=True, array_like=True):
@@ -158,6 +164,8 @@ class GpuSummary(msgspec.Struct, frozen=True, array_like=True):
         parked: The device holds no context; waking it costs time.
         models: Deployments that are resident or on the way.
         tickets: Placement tickets accepted since the last summary (`Placed.ticket`).
+        draining: The device is being emptied: it takes what comes, but nothing should be sent.
+        moving: Requests that are on their way to another agent.
     """
 
     seq: Count
@@ -175,3 +183,5 @@ class GpuSummary(msgspec.Struct, frozen=True, array_like=True):
     parked: bool
     models: tuple[ModelSummary, ...] = ()
     tickets: tuple[Count, ...] = ()
+    draining: bool = False
+    moving: Small = 0

@@ -61,6 +61,8 @@ def values(kind: inspect.Type) -> st.SearchStrategy:
             return st.lists(values(item), min_size=low or 0, max_size=4).map(tuple)
         case inspect.UnionType(types=kinds):
             return st.one_of([values(one) for one in kinds])
+        case inspect.LiteralType(values=allowed):
+            return st.sampled_from(allowed)
         case inspect.EnumType(cls=cls):
             return st.sampled_from(cls)
         case inspect.StructType(cls=cls, fields=fields):
