@@ -91,12 +91,14 @@ class SmPartition(msgspec.Struct, frozen=True, array_like=True):
     """One side of a rung of the SM ladder of a device.
 
     Attributes:
-        rung: Index in the device's ladder of partitions.
+        rung: Index in the device's ladder of partitions; 0 is the whole device.
         sms: SMs in this partition, as read back from the driver.
+        side: Which of a rung's two disjoint halves; 0 where there is one.
     """
 
     rung: int
     sms: int
+    side: int = 0
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):
@@ -145,13 +147,26 @@ class ModelSummary(msgspec.Struct, frozen=True, array_like=True):
     output_tokens_total: Count = 0
 
 
+class Health(msgspec.Struct, frozen=True, array_like=True):
+    """How a device is.
+
+    Attributes:
+        temperature_c: Of its chip, in °C; None where there is no sensor.
+        throttle: Why its clock is not higher, such as "power cap"; "idle" too.
+    """
+
+    temperature_c: Annotated[int, Meta(ge=-273, le=1000)] | None = None
+    throttle: Annotated[tuple[Annotated[str, Meta(max_length=32)], ...], Meta(max_length=16)] = ()
+
+
 class GpuSummary(msgspec.Struct, frozen=True, array_like=True):
     """One device at one moment, sent by its agent 10-50 times a second.
 
     Attributes:
         seq: Counts the summaries of this agent and epoch.
         clock_mhz: Current SM clock; 0 where there is none.
-        clock_target_mhz: Clock the agent has asked for; equals `clock_mhz` where it cannot ask.
+        clock_target_mhz: Clock that work runs at: what the agent has asked for, or what the driver
+            gives where it cannot ask. `clock_mhz` is lower while a GPU is idle.
         sms_total: SMs of the device.
         sms_free: SMs not given to a running task.
         free_in_ms: Time until a new prefill could start (T_avail - now, paper section 3.3).
@@ -166,6 +181,7 @@ class GpuSummary(msgspec.Struct, frozen=True, array_like=True):
         tickets: Placement tickets accepted since the last summary (`Placed.ticket`).
         draining: The device is being emptied: it takes what comes, but nothing should be sent.
         moving: Requests that are on their way to another agent.
+        health: What keeps the device from running faster.
     """
 
     seq: Count
@@ -185,3 +201,4 @@ class GpuSummary(msgspec.Struct, frozen=True, array_like=True):
     tickets: tuple[Count, ...] = ()
     draining: bool = False
     moving: Small = 0
+    health: Health = Health()

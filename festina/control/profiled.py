@@ -35,6 +35,11 @@ def nearest_clock_mhz(table: ProfileTable, clock_mhz: int) -> int:
     return min(table.clocks_mhz, key=lambda clock: abs(clock - clock_mhz))
 
 
+def profiled_sms(table: ProfileTable, sms: int) -> int:
+    """The rung of the profile that stands for a partition: no larger, if there is one."""
+    return max((rung for rung in table.sms if rung <= sms), default=table.sms[0])
+
+
 class ProfiledStepTime:
     """Step times of one model from the table, which its measured steps correct (`StepTime`).
 
@@ -52,8 +57,9 @@ class ProfiledStepTime:
     def cost(self, point: OperatingPoint) -> _core.StepCost:
         """See `StepTime`; the error is the profile's own spread."""
         if point not in self._costs:
-            rung = self.table.sms.index(point.sms)
-            clock = self.table.clocks_mhz.index(self._profiled(point).clock_mhz)
+            known = self._profiled(point)
+            rung = self.table.sms.index(known.sms)
+            clock = self.table.clocks_mhz.index(known.clock_mhz)
             self._costs[point] = _core.StepCost.profiled(
                 self.table.native, self._index, rung, clock
             )
@@ -69,13 +75,14 @@ class ProfiledStepTime:
         self.table.correct(self.model, phase, self._profiled(point), work0, work1, latency_ms)
 
     def _profiled(self, point: OperatingPoint) -> OperatingPoint:
-        """The profile's point nearest to `point`: a device also passes through other clocks."""
-        return OperatingPoint(nearest_clock_mhz(self.table, point.clock_mhz), point.sms)
+        """The profile's point nearest to `point`: a device has other clocks and sizes too."""
+        clock_mhz = nearest_clock_mhz(self.table, point.clock_mhz)
+        return OperatingPoint(clock_mhz, profiled_sms(self.table, point.sms))
 
     def at_all_clocks(self, work: StepWork, sms: int) -> tuple[NDArray[np.float64], ...]:
         """Latency in ms with its error, and dynamic power in W, each (clocks,)."""
         phase, work0, work1 = profile_key(work)
-        rung = self.table.sms.index(sms)
+        rung = self.table.sms.index(profiled_sms(self.table, sms))
         clocks = np.arange(len(self.table.clocks_mhz), dtype=np.int32)
         cells = self.table.estimate(self._index, phase, rung, clocks, work0, work1)
         latency_ms = cells["latency_ms"].astype(np.float64) * (1.0 + cells["spread"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from festina.types import Provenance, SmPartition
+from festina.types import Health, Provenance, SmPartition
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Device(Protocol):
         kind: Name under which profiles are filed, such as "cpu" or "H100-SXM5-80GB".
         sms_total: SMs; 1 for a CPU core.
         clocks_mhz: Clocks that can be set, ascending; empty where none can.
-        partitions: SM ladder, rung 0 = whole device.
+        partitions: SM ladder, whole device first. The two halves of a rung share no SM.
         memory_bytes: Memory for weights and KV cache.
     """
 
@@ -36,6 +36,9 @@ class Device(Protocol):
     def clock_mhz(self) -> int:
         """Clock now; 0 where it cannot be read."""
 
+    def run_clock_mhz(self) -> int:
+        """Clock that a step runs at which starts now: an idle GPU shows a lower one. 0: none."""
+
     def set_clock_mhz(self, clock_mhz: int) -> None:
         """Ask for a clock of `clocks_mhz`.
 
@@ -46,6 +49,9 @@ class Device(Protocol):
 
     def power_w(self, now: float) -> Reading:
         """Power now, in watts."""
+
+    def health(self) -> Health:
+        """Temperature and limits, as lately seen."""
 
     def energy_j(self, now: float) -> Reading:
         """Energy since the device was opened, in joules; never decreases."""

@@ -8,7 +8,7 @@ from festina.config import CpuPowerConfig
 from festina.device.base import Reading
 from festina.device.meter import EnergyMeter
 from festina.errors import DeviceError
-from festina.types import Provenance, SmPartition
+from festina.types import Health, Provenance, SmPartition
 
 MEMORY_SHARE = 0.5
 """Share of the machine's memory that a device offers unless told otherwise."""
@@ -39,6 +39,14 @@ class CpuDevice:
     def clock_mhz(self) -> int:
         """Always 0: a CPU core's clock is its governor's affair."""
         return 0
+
+    def run_clock_mhz(self) -> int:
+        """Always 0."""
+        return 0
+
+    def health(self) -> Health:
+        """Nothing is known of it."""
+        return Health()
 
     def set_clock_mhz(self, clock_mhz: int) -> None:
         """Never possible.

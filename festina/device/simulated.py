@@ -8,7 +8,7 @@ from festina.device import physics
 from festina.device.base import Reading
 from festina.device.meter import EnergyMeter
 from festina.errors import DeviceError
-from festina.types import Provenance, SmPartition
+from festina.types import Health, Provenance, SmPartition
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,14 @@ class SimulatedDevice:
     def clock_mhz(self) -> int:
         """Clock at the latest time seen."""
         return self._clock_mhz
+
+    def run_clock_mhz(self) -> int:
+        """The same: it keeps its clock when it is idle."""
+        return self._clock_mhz
+
+    def health(self) -> Health:
+        """It has no temperature; its power cap is in the latencies."""
+        return Health()
 
     def set_clock_mhz(self, clock_mhz: int) -> None:
         """Ask for a clock; a later wish replaces one that does not hold yet.

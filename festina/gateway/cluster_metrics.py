@@ -90,13 +90,23 @@ def _gpus(agents: tuple[AgentInfo, ...]) -> Iterator[Metric]:
     silence = GaugeMetricFamily(
         "festina_agent_silence_seconds", "Since the agent was last heard", labels=("gpu",)
     )
+    temperature = GaugeMetricFamily(
+        "festina_gpu_temperature_celsius", "Of the chip, where it has a sensor", labels=("gpu",)
+    )
+    throttled = GaugeMetricFamily(
+        "festina_gpu_throttled", "1 for each reason why the clock is low", labels=("gpu", "reason")
+    )
     for agent in agents:
         summary, source = agent.summary, agent.summary.power_source.value
         power.add_metric((agent.agent, source), summary.power_w)
         clock.add_metric((agent.agent,), summary.clock_mhz)
         energy.add_metric((agent.agent, source), summary.energy_j)
         silence.add_metric((agent.agent,), agent.silent_ms / 1000)
-    yield from (power, clock, energy, silence)
+        if summary.health.temperature_c is not None:
+            temperature.add_metric((agent.agent,), summary.health.temperature_c)
+        for reason in summary.health.throttle:
+            throttled.add_metric((agent.agent, reason), 1)
+    yield from (power, clock, energy, silence, temperature, throttled)
 
 
 def _models(cluster: Cluster) -> Iterator[Metric]:

@@ -12,6 +12,8 @@ from festina.types import ModelState, ModelSummary
 from festina.workload.driver import Integrity
 
 NONE = "-"
+ORDINARY_LIMITS = {"idle", "clock setting"}
+"""Reasons for a low clock that nobody need be told of: there is no work, or festina wants it."""
 COLUMNS_MAX = 4
 """Deployments that fit side by side on a narrow terminal."""
 
@@ -81,7 +83,7 @@ def cluster_table(cluster: Cluster) -> Table:
     table = Table(title=_cluster_title(cluster), title_justify="left")
     table.add_column("agent")
     table.add_column("device")
-    for heading in ("clock MHz", "SMs used", "batch", "queue", "KV used", "watts", "joules"):
+    for heading in ("clock MHz", "SMs used", "batch", "queue", "KV used", "watts", "joules", "°C"):
         table.add_column(heading, justify="right")
     table.add_column("models (running/waiting)")
     for agent in sorted(cluster.agents, key=lambda agent: agent.agent):
@@ -94,6 +96,9 @@ def _agent_row(agent: AgentInfo) -> tuple[str, ...]:
     clock = str(gpu.clock_mhz) if gpu.clock_mhz else NONE
     if gpu.clock_target_mhz != gpu.clock_mhz:
         clock += f"→{gpu.clock_target_mhz}"
+    limits = [reason for reason in gpu.health.throttle if reason not in ORDINARY_LIMITS]
+    clock += f" ({', '.join(limits)})" if limits else ""
+    temperature = NONE if gpu.health.temperature_c is None else str(gpu.health.temperature_c)
     kv_used = 1 - gpu.kv_tokens_free / gpu.kv_tokens_total if gpu.kv_tokens_total else 0.0
     state = "parked" if gpu.parked else f"silent {agent.silent_ms / 1e3:.1f} s"
     late = gpu.parked or agent.silent_ms > 1e3
@@ -107,6 +112,7 @@ def _agent_row(agent: AgentInfo) -> tuple[str, ...]:
         f"{kv_used:.0%}",
         f"{gpu.power_w:.0f} {gpu.power_source}",
         f"{gpu.energy_j:.0f}",
+        temperature,
         ", ".join(_model(model) for model in gpu.models) or NONE,
     )
 

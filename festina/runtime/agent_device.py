@@ -13,7 +13,7 @@ from festina.control.step_time import LearnedStepTime, StepTime, StepTimePrior
 from festina.device import physics
 from festina.device.base import Device
 from festina.device.cpu import CpuDevice
-from festina.device.nvidia.opening import open_device
+from festina.device.nvidia.opening import open_device, open_ladder
 from festina.device.simulated import SimulatedDevice
 from festina.engine.base import Engine, LoadedModel
 from festina.engine.cpu.engine import CpuEngine
@@ -64,7 +64,7 @@ def build(gpu: str, config: Config, now: float) -> Built:
 
 def _cuda(ordinal: int, now: float) -> Built:
     """Opens the GPU, so that whatever is wrong with it is told first."""
-    with open_device(ordinal, now) as device:
+    with open_device(ordinal, now, open_ladder(ordinal).partitions) as device:
         raise UnsupportedEngineError(
             f"cuda:{ordinal} is {device.kind} with {device.sms_total} SMs, but this version of "
             "festina has no engine that runs models on it",
@@ -76,10 +76,7 @@ def _cuda(ordinal: int, now: float) -> Built:
 def _simulated(which: str, config: Config, now: float) -> Built:
     device = SimulatedDevice(physics.gpu_named(which), now=now)
     engine = SimulatedEngine(device)
-    folder = (Path(config.profiles) if config.profiles else shipped_profiles()) / device.kind
-    table = ProfileTable.load(folder) if folder.is_dir() else None
-    if table is not None:
-        _check_covers(table, device)
+    table = profile_of(device, config)
     weights = {item.name: item.weights.removeprefix(PREFIX) for item in config.deployments}
 
     def step_time(loaded: LoadedModel) -> StepTime:
@@ -88,18 +85,42 @@ def _simulated(which: str, config: Config, now: float) -> Built:
             return ProfiledStepTime(table, model)
         return LearnedStepTime(gpu_prior(loaded))
 
-    clocks = None if table is None else ClockGovernor(table, device.partitions[0].sms)
-    return Built(device, engine, step_time, clocks)
+    return Built(device, engine, step_time, governor(table, device))
+
+
+def profile_of(device: Device, config: Config) -> ProfileTable | None:
+    """The profile of a device; None where there is none.
+
+    Raises:
+        ProfileError: It is damaged, or of a device with other clocks or SMs.
+    """
+    folder = (Path(config.profiles) if config.profiles else shipped_profiles()) / device.kind
+    if not folder.is_dir():
+        return None
+    table = ProfileTable.load(folder)
+    _check_covers(table, device)
+    return table
+
+
+def governor(table: ProfileTable | None, device: Device) -> ClockGovernor | None:
+    """What chooses the device's clock; None where it cannot be set, or nothing is known."""
+    if table is None or not device.clocks_mhz:
+        return None
+    return ClockGovernor(table, device.partitions[0].sms)
 
 
 def _check_covers(table: ProfileTable, device: Device) -> None:
-    """Whether every step that the device will run lies in the profile."""
-    clocks_mhz = set(table.clocks_mhz)
-    if device.clock_mhz() not in clocks_mhz or not clocks_mhz <= set(device.clocks_mhz):
+    """Whether every step that the device will run lies in the profile.
+
+    What counts is the clock of work: an idle GPU shows one that no step ever runs at.
+    """
+    run_mhz = device.run_clock_mhz()
+    strange = set(table.clocks_mhz) - set(device.clocks_mhz) if device.clocks_mhz else set()
+    if run_mhz not in table.clocks_mhz or strange:
         raise ProfileError(
-            f"clocks {table.clocks_mhz} of a device that runs at {device.clock_mhz()}",
+            f"clocks {table.clocks_mhz} of a device that runs at {run_mhz}",
             field="clock_mhz",
-            expected=f"{device.clock_mhz()} and others of {device.clocks_mhz}",
+            expected=f"{run_mhz} and others of {device.clocks_mhz or 'any clock'}",
         )
     sms = device.partitions[0].sms
     if sms not in table.sms:

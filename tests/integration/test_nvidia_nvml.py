@@ -161,6 +161,32 @@ def test_cuda_and_nvml_meet_at_the_identity_of_a_gpu(machine, define, expected):
     assert out.endswith(expected)
 
 
+LADDER = """
+from festina.device.nvidia.opening import open_device, open_ladder
+ladder = open_ladder(0)
+with open_device(0, 0.0, ladder.partitions) as device:
+    print(sorted({one.sms for one in device.partitions}), device.sms_total)
+    print(len({ladder.streams(one) for one in ladder.partitions}))
+"""
+
+
+def test_the_ladder_of_a_gpu_is_what_its_driver_makes(machine):
+    machine.build()
+    machine.build_driver()
+    code, out, err = machine.run("-c", LADDER)
+    assert (code, err) == (0, "")
+    assert out == "[16, 32, 48, 64, 68, 84, 100, 116, 132] 132\n9\n"
+
+
+def test_a_driver_without_green_contexts_is_a_typed_error(machine):
+    machine.build()
+    machine.build_driver('FAKE_MISSING="cuGreenCtxCreate"')
+    code, _, err = machine.run("-c", LADDER)
+    assert code == 1
+    assert "DeviceError: gpus: " in err
+    assert "no cuGreenCtxCreate" in err
+
+
 SERVE = (
     "-m",
     "festina",

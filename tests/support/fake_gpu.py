@@ -24,6 +24,7 @@ class FakeGpu:
     resets: int = 0
     reads: int = 0
     fails: dict[str, DeviceError] = field(default_factory=dict)
+    clocks: tuple[int, ...] = CLOCKS_MHZ
 
     def run(self, until, watts):
         """Draw `watts` until then, in steps of the counter's period."""
@@ -78,7 +79,7 @@ class FakeGpu:
 
     def supported_clocks_mhz(self):
         self._check("supported_clocks_mhz")
-        return CLOCKS_MHZ
+        return self.clocks
 
     def lock_clock(self, clock_mhz):
         self._check("lock_clock")

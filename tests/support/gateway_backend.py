@@ -19,7 +19,16 @@ from festina.gateway.app import build_app
 from festina.gateway.keys import ApiKeys
 from festina.messages import Accepted, AgentInfo, Cluster, DeploymentInfo, Tokens
 from festina.runtime.protocol.request import Ended
-from festina.types import FinishReason, GpuSummary, ModelState, ModelSummary, Provenance, Slo, Usage
+from festina.types import (
+    FinishReason,
+    GpuSummary,
+    Health,
+    ModelState,
+    ModelSummary,
+    Provenance,
+    Slo,
+    Usage,
+)
 
 WORDS = ("The ", "sea ", "is\n\n", "wide")
 END = Ended(
@@ -36,7 +45,7 @@ FAILURES = {
 MODELS = ("chat", "mixed", "late", "endless", *FAILURES)
 SUMMARY = GpuSummary(
     1, 1200, 1200, 132, 132, 0.0, 1000, 250, 2**30, 300.0, Provenance.MODELLED, 42.0, False,
-    (ModelSummary("chat", ModelState.READY, 3, 2),),
+    (ModelSummary("chat", ModelState.READY, 3, 2),), health=Health(61, ("power cap",)),
 )  # fmt: skip
 CLUSTER = Cluster(
     1,

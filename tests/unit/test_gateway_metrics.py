@@ -75,6 +75,8 @@ def test_the_cluster_is_told_as_the_scheduler_sees_it():
     assert value(registry, "gpus_awake") == 1
     assert value(registry, "power_watts", gpu="gpu0", source="modelled") == 300
     assert value(registry, "clock_mhz", gpu="gpu0") == 1200
+    assert value(registry, "gpu_temperature_celsius", gpu="gpu0") == 61
+    assert value(registry, "gpu_throttled", gpu="gpu0", reason="power cap") == 1
     assert value(registry, "gpu_energy_joules_total", gpu="gpu0", source="modelled") == 42
     assert value(registry, "num_requests_running", model_name="chat") == 3
     assert value(registry, "num_requests_waiting", model_name="chat") == 2

@@ -5,15 +5,16 @@ import pytest
 from fake_gpu import ABSENT, CLOCKS_MHZ, DENIED, LOST, FakeGpu, FakeGuard
 
 from festina.config import Config
+from festina.control.energy import EnergyLedger
 from festina.control.step_time import LearnedStepTime, StepTimePrior
 from festina.device.base import Device
-from festina.device.nvidia.device import MEMORY_SHARE, SAMPLE_S, NvidiaDevice, kind_named
+from festina.device.nvidia.device import HEALTH_S, MEMORY_SHARE, SAMPLE_S, NvidiaDevice, kind_named
 from festina.device.nvidia.energy import CounterSplit
 from festina.environment import gpu_facts
 from festina.errors import DeviceError, DevicePermissionError
 from festina.messages import Register
 from festina.runtime.protocol.agent import AgentIdentity, AgentLogic
-from festina.types import Provenance, SmPartition
+from festina.types import Health, Provenance, SmPartition
 
 WHOLE = (SmPartition(rung=0, sms=132),)
 
@@ -76,6 +77,14 @@ class TestClocks:
         device.advance(0.5 + SAMPLE_S)
         assert device.clock_mhz() == 990
 
+    def test_work_runs_at_the_locked_clock_or_the_highest_whatever_an_idle_gpu_shows(self):
+        device, _, _ = opened()
+        assert (device.clock_mhz(), device.run_clock_mhz()) == (345, 1980)
+        device.set_clock_mhz(990)
+        assert device.run_clock_mhz() == 1980
+        device.advance(0.5)
+        assert device.run_clock_mhz() == 990
+
     def test_a_clock_it_does_not_have_is_refused_with_those_it_has(self):
         with pytest.raises(DeviceError, match=r"no clock of 1000 MHz.*1485"):
             opened()[0].set_clock_mhz(1000)
@@ -115,6 +124,11 @@ class TestObserveOnly:
         assert gpu.locked == []
         assert guard.told == []
 
+    def test_work_still_runs_at_the_highest_clock_that_the_driver_knows(self):
+        assert opened(reset_clock=DENIED)[0].run_clock_mhz() == 1980
+        unknown = opened(reset_clock=DENIED, supported_clocks_mhz=ABSENT)[0]
+        assert unknown.run_clock_mhz() == 345
+
     def test_a_wish_for_a_clock_says_why_not(self):
         with pytest.raises(DevicePermissionError, match="990 MHz: Insufficient"):
             opened(reset_clock=DENIED)[0].set_clock_mhz(990)
@@ -133,6 +147,17 @@ class TestObserveOnly:
             if isinstance(getattr(effect, "message", None), Register)
         ]
         assert [register.clocks_mhz for register in registers] == [clocks_mhz]
+
+
+class TestHealth:
+    def test_temperature_and_limits_are_read_once_a_second(self):
+        device, gpu, _ = opened()
+        assert device.health() == Health(31, ("power cap",))
+        gpu.fails["temperature_c"] = ABSENT
+        device.advance(HEALTH_S / 2)
+        assert device.health().temperature_c == 31
+        device.advance(HEALTH_S)
+        assert device.health() == Health(None, ("power cap",))
 
 
 class TestLoss:
@@ -184,6 +209,27 @@ class TestEnergy:
         light = device.account(2.0, 20.0, 1e12, 4e9)
         heavy = device.account(2.0, 20.0, 4e12, 16e9)
         assert heavy > 2.0 * light
+
+    def test_joules_of_requests_are_the_counters_within_two_percent(self):
+        device, gpu, _ = opened()
+        ledger = EnergyLedger(device.energy_j(0.0).value)
+        ledger.open("short")
+        ledger.open("long")
+        closed_j = 0.0
+        for number in range(500):  # 10 s: half of them at work, a request leaves, one stays
+            at = number * 0.02
+            busy = number % 2 == 0
+            gpu.run(at + 0.02, 500.0 if busy else 120.0)
+            now = at + 0.02
+            if busy:
+                work = {"short": 1.0, "long": 3.0} if number < 250 else {"long": 3.0}
+                ledger.step(device.account(now, 20.0, 1e12, 4e9), work)
+            ledger.settle(device.energy_j(now).value)
+            if number == 250:
+                closed_j = ledger.close("short")
+        attributed_j = closed_j + ledger.energy_j("long") + ledger.idle_j
+        assert attributed_j == pytest.approx(gpu.joules - 5000.0, rel=0.02)
+        assert closed_j < 0.4 * attributed_j
 
     @staticmethod
     def step(device, gpu, at, watts):

@@ -13,6 +13,7 @@ from festina.report.tables import (
 )
 from festina.types import (
     GpuSummary,
+    Health,
     ModelState,
     ModelSummary,
     Provenance,
@@ -86,6 +87,20 @@ def test_the_cluster_view_shows_work_power_and_what_is_unknown():
         "25%", "chat 3/1", "bulk loading 0/0",
     ):  # fmt: skip
         assert part in text
+
+
+def test_a_hot_gpu_that_is_held_back_says_so_and_an_idle_one_does_not():
+    def row(*throttle):
+        gpu = GpuSummary(
+            1, 1200, 1980, 132, 0, 0.0, 100, 75, 0, 690.0, Provenance.MEASURED, 50.0, False,
+            health=Health(71, throttle),
+        )  # fmt: skip
+        cluster = Cluster(1, (), (AgentInfo("cuda0", 1, "H100", 1.0, gpu),), 0, 0)
+        return text_of(cluster_table(cluster))
+
+    assert "1200→1980 (power cap)" in row("power cap", "clock setting")
+    assert " 71 " in row("power cap")
+    assert "(" not in row("idle", "clock setting").splitlines()[-2]
 
 
 def test_a_run_without_a_terminal_prints_each_shown_text_once_complete():

@@ -33,6 +33,11 @@ class ClockSwitch:
         self._wish_mhz = clock_mhz
         self._changed_at = now - self._rules.gap_s  # the first rise need not wait
 
+    @property
+    def present_mhz(self) -> int:
+        """The clock in force."""
+        return self._present_mhz
+
     def wish(self, clock_mhz: int) -> None:
         """Ask for a clock."""
         self._wish_mhz = clock_mhz

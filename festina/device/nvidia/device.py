@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from festina.device import physics
 from festina.device.base import Reading
@@ -10,10 +11,16 @@ from festina.device.nvidia.clocks import ClockSwitch, SwitchRules
 from festina.device.nvidia.energy import CounterSplit
 from festina.device.nvidia.nvml import Gpu
 from festina.errors import DeviceError, DevicePermissionError, DeviceUnsupportedError
-from festina.types import Provenance, SmPartition
+from festina.types import Health, Provenance, SmPartition
+
+Fact = TypeVar("Fact")
+Absent = TypeVar("Absent")
 
 SAMPLE_S = 0.02
 """Sensors are read at most this often: they move slower, and a read is a system call."""
+
+HEALTH_S = 1.0
+"""Temperature and limits are read at most this often: they are for people."""
 
 MEMORY_SHARE = 0.9
 """Share of the memory that nobody uses; contexts, libraries and workspaces take the rest."""
@@ -49,7 +56,7 @@ class NvidiaDevice:
 
     Args:
         gpu: Its NVML side.
-        partitions: SM ladder; rung 0 is the whole device.
+        partitions: SM ladder, whole device first (`festina.device.nvidia.ladder`).
         guard: Gives the clock back if this process is killed.
         now: When it is opened, in seconds of the clock that later calls use.
         rules: How often its clock may change.
@@ -75,6 +82,7 @@ class NvidiaDevice:
         self.sms_total = partitions[0].sms
         self.memory_bytes = int(MEMORY_SHARE * gpu.memory_free_bytes())
         self.clocks_mhz, self.clocks_why_none = _settable_clocks(gpu)
+        supported_mhz = self.clocks_mhz or _told(gpu.supported_clocks_mhz, ())
         self._gpu = gpu
         self._guard = guard
         self._model = physics.GPUS.get(self.kind)
@@ -85,8 +93,10 @@ class NvidiaDevice:
         self._power_w = gpu.power_w()
         self._clock_mhz = gpu.clock_mhz()
         self._split = CounterSplit(now, 0.0, self._power_w)
+        self._health = self._ask_health()
+        self._health_at = now
         # An unlocked GPU under load runs as fast as it may.
-        self._switch = ClockSwitch(self.clocks_mhz[-1] if self.clocks_mhz else 0, now, rules)
+        self._switch = ClockSwitch(max(supported_mhz, default=self._clock_mhz), now, rules)
 
     def advance(self, now: float) -> None:
         """Let time pass until `now`: read the sensors, set a clock that is due.
@@ -97,11 +107,21 @@ class NvidiaDevice:
         self._now = max(self._now, now)
         if self._now - self._sampled_at >= SAMPLE_S:
             self._sample()
+        if self._now - self._health_at >= HEALTH_S:
+            self._health, self._health_at = self._ask_health(), self._now
         self._set_due_clock()
 
     def clock_mhz(self) -> int:
-        """SM clock at the latest sample."""
+        """SM clock at the latest sample; below 400 MHz where an unlocked GPU is idle."""
         return self._clock_mhz
+
+    def run_clock_mhz(self) -> int:
+        """The clock that is locked, or the highest, which an unlocked GPU takes under load."""
+        return self._switch.present_mhz
+
+    def health(self) -> Health:
+        """Temperature and throttle reasons of the last second."""
+        return self._health
 
     def set_clock_mhz(self, clock_mhz: int) -> None:
         """Ask for a clock: a higher one is set at once, a lower one after a dwell.
@@ -144,14 +164,6 @@ class NvidiaDevice:
         self.advance(now)
         return energy_j
 
-    def temperature_c(self) -> int:
-        """Temperature of the chip now, in °C."""
-        return self._gpu.temperature_c()
-
-    def throttle_reasons(self) -> tuple[str, ...]:
-        """Why the clock is not higher now."""
-        return self._gpu.throttle_reasons()
-
     def close(self) -> None:
         """Give the clock back to the driver. Idempotent.
 
@@ -178,6 +190,9 @@ class NvidiaDevice:
         self._split.read(self._now, self._energy_j)
         self._sampled_at = self._now
 
+    def _ask_health(self) -> Health:
+        return Health(_told(self._gpu.temperature_c, None), _told(self._gpu.throttle_reasons, ()))
+
     def _set_due_clock(self) -> None:
         clock_mhz = self._switch.due(self._now)
         if clock_mhz is None:
@@ -197,6 +212,14 @@ class NvidiaDevice:
 def kind_named(name: str) -> str:
     """The kind under which profiles are filed, from NVML's name."""
     return _KINDS.get(name, name.removeprefix("NVIDIA ").replace(" ", "-"))
+
+
+def _told(ask: Callable[[], Fact], absent: Absent) -> Fact | Absent:
+    """What a sensor says, or `absent` where there is none."""
+    try:
+        return ask()
+    except DeviceUnsupportedError:
+        return absent
 
 
 def _settable_clocks(gpu: Gpu) -> tuple[tuple[int, ...], str]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from festina import _core
 from festina.device.nvidia.device import NvidiaDevice
+from festina.device.nvidia.ladder import RUNGS, SmLadder, ladder_sms
 from festina.device.nvidia.nvml import Nvml
 from festina.device.nvidia.watchdog import Watchdog
 from festina.errors import DeviceError
@@ -31,13 +32,38 @@ def cuda_device_count() -> int:
         return int(_core.CudaDriver().device_count())
 
 
+def open_ladder(ordinal: int, rungs: int = RUNGS, streams: int = 1) -> SmLadder:
+    """Makes the SM partitions of the GPU that CUDA calls `ordinal`, for the process that asks.
+
+    Call it in the process that runs the models, before the engine makes its pools and graphs: the
+    partitions belong to its primary context, and work gets in by their streams.
+
+    Args:
+        ordinal: From 0, among those that CUDA shows this process.
+        rungs: Pairs of partitions besides the whole device; fewer on a device too small for them.
+        streams: Of each partition.
+
+    Raises:
+        DeviceError: No driver, no such GPU, or one that cannot be partitioned.
+    """
+    with _typed():
+        driver = _core.CudaDriver()
+        # What partitions there can be is known to the driver alone, and it tells by making some.
+        whole = _core.GreenContexts(driver, ordinal, [])
+        sms = ladder_sms(whole.sms_total, *whole.granularity, rungs)
+        return SmLadder(_core.GreenContexts(driver, ordinal, sms, streams=streams))
+
+
 @contextmanager
-def open_device(ordinal: int, now: float) -> Iterator[NvidiaDevice]:
-    """The GPU that CUDA calls `ordinal`, whole. NVML counts otherwise, so it is found by identity.
+def open_device(
+    ordinal: int, now: float, partitions: tuple[SmPartition, ...] = ()
+) -> Iterator[NvidiaDevice]:
+    """The GPU that CUDA calls `ordinal`. NVML counts otherwise, so it is found by identity.
 
     Args:
         ordinal: From 0, among those that CUDA shows this process.
         now: Seconds.
+        partitions: Of its ladder (`open_ladder`); empty takes the device whole.
 
     Raises:
         DeviceError: No driver, no such GPU, or NVML does not know it.
@@ -45,9 +71,9 @@ def open_device(ordinal: int, now: float) -> Iterator[NvidiaDevice]:
     with _typed():
         driver = _core.CudaDriver()
         uuid = driver.device_uuid(ordinal)
-        partitions = (SmPartition(rung=0, sms=driver.sm_count(ordinal)),)
+        whole = (SmPartition(rung=0, sms=driver.sm_count(ordinal)),)
     with Nvml() as nvml:
-        device = NvidiaDevice(nvml.gpu(uuid), partitions, Watchdog(uuid), now=now)
+        device = NvidiaDevice(nvml.gpu(uuid), partitions or whole, Watchdog(uuid), now=now)
         try:
             yield device
         finally:

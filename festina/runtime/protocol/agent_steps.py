@@ -44,7 +44,7 @@ class Stepper:
         self._device = device
         self._clocks = clocks
         self._serving = serving
-        self.clock_target_mhz = device.clock_mhz()
+        self.clock_target_mhz = device.run_clock_mhz()
         self.wait_until = float("inf")
         self.stopped = False
         scheduler.point = self._point()
@@ -73,7 +73,7 @@ class Stepper:
 
     def _point(self) -> OperatingPoint:
         """Where a step that starts now would run."""
-        return OperatingPoint(self._device.clock_mhz(), self._device.partitions[0].sms)
+        return OperatingPoint(self._device.run_clock_mhz(), self._device.partitions[0].sms)
 
     def _set_clock(self, now: float) -> list[Effect]:
         """Between steps only: the clock is the whole device's."""

@@ -47,6 +47,7 @@ def gpu_summary(
             if residency.state is not ModelState.ABSENT
         ),
         tickets=tickets,
+        health=device.health(),
     )
 
 
