@@ -17,7 +17,8 @@ from festina.device.nvidia.opening import open_device, open_ladder
 from festina.device.simulated import SimulatedDevice
 from festina.engine.base import Engine, LoadedModel
 from festina.engine.cpu.engine import CpuEngine
-from festina.engine.simulated import PREFIX, SimulatedEngine
+from festina.engine.simulated import SimulatedEngine
+from festina.engine.weights_name import profile_name
 from festina.errors import ConfigError, ProfileError, UnsupportedEngineError
 
 DEFAULT_SIMULATED = "H100-SXM5-80GB"
@@ -50,19 +51,33 @@ def build(gpu: str, config: Config, now: float) -> Built:
         UnsupportedEngineError: The device is there, but nothing that runs models on it.
         ProfileError: The device's profile is damaged, or of a device with other clocks or SMs.
     """
+    device, engine = open_engine(gpu, config, now)
+    if gpu == "cpu":
+        return Built(device, engine, lambda loaded: LearnedStepTime(cpu_prior(loaded)))
+    return _profiled(device, engine, config)
+
+
+def open_engine(gpu: str, config: Config, now: float) -> tuple[Device, Engine]:
+    """A device and what runs models on it, without any profile. The caller closes the device.
+
+    Raises:
+        ConfigError: No such kind of device.
+        DeviceError: No simulated GPU of that kind, no such GPU, or no driver.
+        UnsupportedEngineError: The device is there, but nothing that runs models on it.
+    """
     kind, _, which = gpu.partition(":")
     if gpu == "cpu":
         engine = CpuEngine(Path(config.models_dir) if config.models_dir else None)
-        cpu = CpuDevice(config.cpu_power, now=now)
-        return Built(cpu, engine, lambda loaded: LearnedStepTime(cpu_prior(loaded)))
+        return CpuDevice(config.cpu_power, now=now), engine
     if kind == "sim":
-        return _simulated(which or DEFAULT_SIMULATED, config, now)
+        simulated = SimulatedDevice(physics.gpu_named(which or DEFAULT_SIMULATED), now=now)
+        return simulated, SimulatedEngine(simulated)
     if kind == "cuda" and which.isdecimal():
-        return _cuda(int(which), now)
+        return _open_cuda(int(which), now)
     raise ConfigError(f"no device of kind {gpu!r}", field="gpu", expected=_EXPECTED)
 
 
-def _cuda(ordinal: int, now: float) -> Built:
+def _open_cuda(ordinal: int, now: float) -> tuple[Device, Engine]:
     """Opens the GPU, so that whatever is wrong with it is told first."""
     with open_device(ordinal, now, open_ladder(ordinal).partitions) as device:
         raise UnsupportedEngineError(
@@ -73,11 +88,9 @@ def _cuda(ordinal: int, now: float) -> Built:
         )
 
 
-def _simulated(which: str, config: Config, now: float) -> Built:
-    device = SimulatedDevice(physics.gpu_named(which), now=now)
-    engine = SimulatedEngine(device)
+def _profiled(device: Device, engine: Engine, config: Config) -> Built:
     table = profile_of(device, config)
-    weights = {item.name: item.weights.removeprefix(PREFIX) for item in config.deployments}
+    weights = {item.name: profile_name(item.weights) for item in config.deployments}
 
     def step_time(loaded: LoadedModel) -> StepTime:
         model = weights[loaded.model]

@@ -14,11 +14,9 @@ from festina.device import physics
 from festina.engine import models
 from festina.engine.architecture import read_config
 from festina.engine.gguf_file import GgufFile
-from festina.engine.simulated import PREFIX
 from festina.engine.weights import model_shape, read_weights
+from festina.engine.weights_name import profile_name, shape_name
 from festina.errors import ProfileError
-
-PROFILE_NAME_MAX = 127
 
 
 def build_view(config: Config) -> ClusterView:
@@ -50,7 +48,7 @@ def empty_view(config: Config, profiles: Mapping[str, ProfileTable]) -> ClusterV
     for deployment in config.deployments:
         view.add_model(
             deployment.name,
-            _profile_name(deployment.weights),
+            profile_name(deployment.weights),
             deployment.slo,
             deployment.context_tokens,
         )
@@ -62,7 +60,7 @@ def _profiles(config: Config) -> dict[str, ProfileTable]:
     folder = Path(config.profiles) if config.profiles else shipped_profiles()
     if not folder.is_dir():
         raise ProfileError(f"{folder} is no folder", field="profiles", expected="one per device")
-    wanted = {_profile_name(item.weights): item.weights for item in config.deployments}
+    wanted = {profile_name(item.weights): item.weights for item in config.deployments}
     tables = {}
     for kind in sorted(path for path in folder.iterdir() if path.is_dir()):
         profiles = [read_profile(path) for path in sorted(kind.glob("*.csv"))]
@@ -80,15 +78,9 @@ def _profiles(config: Config) -> dict[str, ProfileTable]:
     return tables
 
 
-def _profile_name(weights: str) -> str:
-    """The name that `festina profile` gives to the profile of `weights`."""
-    name = Path(weights).stem if weights.endswith(".gguf") else weights.removeprefix(PREFIX)
-    return name[-PROFILE_NAME_MAX:]
-
-
 def _sizes(weights: str, config: Config) -> ModelSizes:
-    if weights.startswith(PREFIX):
-        decoder = physics.model_named(weights.removeprefix(PREFIX))
+    if shape := shape_name(weights):
+        decoder = physics.model_named(shape)
         return ModelSizes(
             decoder.resident_bytes, decoder.kv_bytes_per_token, decoder.context_tokens
         )

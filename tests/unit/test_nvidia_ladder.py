@@ -2,6 +2,7 @@
 
 import pytest
 
+from festina.device import physics
 from festina.device.nvidia.ladder import SmLadder, ladder_sms
 from festina.errors import DeviceError
 from festina.types import SmPartition
@@ -24,25 +25,32 @@ class Contexts:
 @pytest.mark.parametrize(
     ("device", "expected"),
     [
-        ((132, 8, 8, 4), [16, 32, 48, 64]),  # H100
-        ((132, 8, 8, 8), [8, 16, 24, 32, 40, 48, 56, 64]),
-        ((132, 2, 2, 4), [16, 32, 50, 66]),  # co-scheduling ignored
-        ((108, 4, 2, 4), [14, 26, 40, 54]),  # A100
-        ((16, 8, 8, 4), [8]),
-        ((14, 8, 8, 4), []),
-        ((20, 8, 0, 4), [8]),
+        ((132, 8, 8), [16, 32, 48, 64, 80, 96, 112]),  # H100
+        ((132, 8, 8, 32), [32, 64, 96]),
+        ((108, 4, 2), [16, 32, 48, 64, 80, 96]),  # A100
+        ((60, 6, 6), [18, 36, 48]),
+        ((16, 8, 8), [8]),
+        ((14, 8, 8), []),
+        ((20, 8, 0), [8]),
     ],
 )
-def test_first_halves_are_spread_up_to_half_of_the_device(device, expected):
+def test_first_halves_are_as_far_apart_as_asked_and_leave_a_second_half(device, expected):
     assert ladder_sms(*device) == expected
 
 
-def test_no_first_half_is_more_than_asked_or_leaves_no_second_one():
+def test_every_size_is_one_that_the_driver_has():
     for total in range(2, 200):
         for smallest, step in ((2, 2), (4, 2), (8, 8), (16, 0)):
-            sizes = ladder_sms(total, smallest, step, 4)
-            assert len(sizes) <= 4
-            assert all(smallest <= size <= total // 2 for size in sizes)
+            for size in ladder_sms(total, smallest, step):
+                assert smallest <= size <= total - smallest
+                assert size == smallest or (size - smallest) % step == 0
+
+
+@pytest.mark.parametrize("kind", ["h100", "h200", "a100"])
+def test_the_sizes_are_the_sm_axis_of_modelled_profiles(kind):
+    gpu = physics.gpu_named(kind)
+    granularity = (8, 8) if gpu.sms_total == 132 else (4, 2)
+    assert (*ladder_sms(gpu.sms_total, *granularity), gpu.sms_total) == gpu.sms_ladder
 
 
 def test_the_whole_device_comes_first_then_both_halves_of_each_rung():

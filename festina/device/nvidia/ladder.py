@@ -13,8 +13,8 @@ from typing import Protocol
 from festina.errors import DeviceError
 from festina.types import SmPartition
 
-RUNGS = 4
-"""Pairs besides the whole device: nine sizes on an H100, which a profile measures one by one."""
+SMS_APART = 16
+"""From one rung to the next: 16, 32 … 112 and the whole of an H100."""
 
 
 class Contexts(Protocol):
@@ -86,24 +86,25 @@ class SmLadder:
             )
 
 
-def ladder_sms(sms_total: int, sms_min: int, sms_step: int, rungs: int = RUNGS) -> list[int]:
-    """The least SMs of the first half of each rung: evenly spaced up to half of the device.
+def ladder_sms(sms_total: int, sms_min: int, sms_step: int, apart: int = SMS_APART) -> list[int]:
+    """The least SMs of the first half of each rung: every `apart` SMs, as far as the second goes.
 
-    The second halves are the rest, so that a model can get any of both.
+    They are the SM axis of profiles (`festina.device.physics` has the same), for which the second
+    halves need not be measured: each is little more than the first half of another rung.
 
     Args:
         sms_total: SMs of the device.
         sms_min: Of the smallest partition.
         sms_step: From one size to the next; 0 where there is one size.
-        rungs: How many at most.
+        apart: SMs from one rung to the next.
     """
     if sms_min < 1 or 2 * sms_min > sms_total:
         return []
-    sizes = [sms_min]
-    if sms_step > 0:
-        sizes = list(range(sms_min, sms_total // 2 + 1, sms_step))
-    wanted = (sizes[-1] * number / rungs for number in range(1, rungs + 1))
-    return sorted({min(sizes, key=lambda size: (abs(size - want), size)) for want in wanted})
+    if sms_step < 1:
+        return [sms_min]
+    wanted = range(apart, sms_total - sms_min + 1, apart)
+    sizes = {sms_min + max(0, -(-(sms - sms_min) // sms_step)) * sms_step for sms in wanted}
+    return sorted(size for size in sizes or {sms_min} if size <= sms_total - sms_min)
 
 
 def _partitions(rungs: Sequence[Sequence[int]]) -> tuple[SmPartition, ...]:

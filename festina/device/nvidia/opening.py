@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from festina import _core
 from festina.device.nvidia.device import NvidiaDevice
-from festina.device.nvidia.ladder import RUNGS, SmLadder, ladder_sms
+from festina.device.nvidia.ladder import SMS_APART, SmLadder, ladder_sms
 from festina.device.nvidia.nvml import Nvml
 from festina.device.nvidia.watchdog import Watchdog
 from festina.errors import DeviceError
@@ -32,7 +32,7 @@ def cuda_device_count() -> int:
         return int(_core.CudaDriver().device_count())
 
 
-def open_ladder(ordinal: int, rungs: int = RUNGS, streams: int = 1) -> SmLadder:
+def open_ladder(ordinal: int, apart: int = SMS_APART, streams: int = 1) -> SmLadder:
     """Makes the SM partitions of the GPU that CUDA calls `ordinal`, for the process that asks.
 
     Call it in the process that runs the models, before the engine makes its pools and graphs: the
@@ -40,7 +40,7 @@ def open_ladder(ordinal: int, rungs: int = RUNGS, streams: int = 1) -> SmLadder:
 
     Args:
         ordinal: From 0, among those that CUDA shows this process.
-        rungs: Pairs of partitions besides the whole device; fewer on a device too small for them.
+        apart: SMs from one rung to the next, as far as the driver's granularity allows.
         streams: Of each partition.
 
     Raises:
@@ -50,7 +50,7 @@ def open_ladder(ordinal: int, rungs: int = RUNGS, streams: int = 1) -> SmLadder:
         driver = _core.CudaDriver()
         # What partitions there can be is known to the driver alone, and it tells by making some.
         whole = _core.GreenContexts(driver, ordinal, [])
-        sms = ladder_sms(whole.sms_total, *whole.granularity, rungs)
+        sms = ladder_sms(whole.sms_total, *whole.granularity, apart)
         return SmLadder(_core.GreenContexts(driver, ordinal, sms, streams=streams))
 
 
