@@ -172,7 +172,7 @@ class GpuSummary(msgspec.Struct, frozen=True, array_like=True):
         free_in_ms: Time until a new prefill could start (T_avail - now, paper section 3.3).
         kv_tokens_total: Tokens that the KV pools can hold.
         kv_tokens_free: Tokens that still fit.
-        memory_free_bytes: Device memory for further weights.
+        memory_free_bytes: Device memory for further weights; idle deployments make way for them.
         power_w: Power now.
         power_source: Whether `power_w` was measured or modelled.
         energy_j: Energy since the agent started.
@@ -182,6 +182,7 @@ class GpuSummary(msgspec.Struct, frozen=True, array_like=True):
         draining: The device is being emptied: it takes what comes, but nothing should be sent.
         moving: Requests that are on their way to another agent.
         health: What keeps the device from running faster.
+        settled_s: Time since the device was last parked or woken, or its agent started.
     """
 
     seq: Count
@@ -202,3 +203,4 @@ class GpuSummary(msgspec.Struct, frozen=True, array_like=True):
     draining: bool = False
     moving: Small = 0
     health: Health = Health()
+    settled_s: Annotated[float, Meta(ge=0)] = 0.0

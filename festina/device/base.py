@@ -62,5 +62,11 @@ class Device(Protocol):
         Modelled devices integrate it; measured ones use it to split what the sensor says.
         """
 
+    def park(self, now: float) -> None:
+        """The engine has given the device's context up; modelled devices draw less from now on."""
+
+    def wake(self, now: float) -> None:
+        """The engine begins to take the context again."""
+
     def close(self) -> None:
         """Give clocks and partitions back to their defaults. Idempotent."""

@@ -72,6 +72,12 @@ class CpuDevice:
         self._meter.spend(now, busy_ms / 1e3, energy_j)
         return energy_j
 
+    def park(self, now: float) -> None:
+        """A core has no context to give up."""
+
+    def wake(self, now: float) -> None:
+        """See `park`."""
+
     def close(self) -> None:
         """Nothing to give back."""
 

@@ -16,8 +16,7 @@ from typing import cast
 import zmq
 
 from festina.config import Config
-from festina.device.base import Device
-from festina.engine.base import Engine, LoadedModel, StepResult
+from festina.engine.base import LoadedModel, StepResult
 from festina.errors import FestinaError
 from festina.runtime import agent_device
 from festina.runtime.compute import ComputeThread
@@ -26,9 +25,11 @@ from festina.runtime.protocol.agent import AgentIdentity, AgentLogic
 from festina.runtime.protocol.agent_effects import (
     Effect,
     LoadModel,
+    ParkDevice,
     SetClock,
     StartStep,
     UnloadModel,
+    WakeDevice,
 )
 from festina.runtime.protocol.agent_links import CLIENTS, SCHEDULER
 from festina.runtime.protocol.effects import Send
@@ -40,7 +41,7 @@ RECEIVE_MAX = 256
 SLEEP_MAX_S = 0.1
 """Longest time until `stop` is looked at."""
 
-Job = StartStep | LoadModel | UnloadModel
+Job = StartStep | LoadModel | UnloadModel | ParkDevice | WakeDevice
 
 
 def run(
@@ -80,7 +81,7 @@ def run(
             epoch = time.time_ns() // 1_000_000  # grows from one process to the next
             identity = AgentIdentity(name, epoch, clients.endpoint)
             logic = AgentLogic(identity, config, built.device, built.step_time, built.clocks)
-            shell = _Shell(logic, built.device, built.engine, compute, clients, scheduler, config)
+            shell = _Shell(logic, built, compute, clients, scheduler, config)
             announce(clients.endpoint)
             shell.serve(stop, preloaded)
     finally:
@@ -93,16 +94,16 @@ class _Shell:
     def __init__(
         self,
         logic: AgentLogic,
-        device: Device,
-        engine: Engine,
+        built: agent_device.Built,
         compute: ComputeThread[Job],
         clients: Link,
         scheduler: Link,
         config: Config,
     ) -> None:
         self._logic = logic
-        self._device = device
-        self._engine = engine
+        self._built = built
+        self._device = built.device
+        self._engine = built.engine
         self._compute = compute
         self._clients = clients
         self._scheduler = scheduler
@@ -155,6 +156,11 @@ class _Shell:
                     self._compute.submit(effect, partial(self._engine.unload, effect.model))
                 case SetClock(clock_mhz=clock_mhz):
                     self._device.set_clock_mhz(clock_mhz)
+                case ParkDevice():
+                    self._compute.submit(effect, self._built.park)
+                case WakeDevice():
+                    self._device.wake(time.monotonic())
+                    self._compute.submit(effect, self._built.wake)
 
     def _settle(self, job: Job, future: Future[object]) -> list[Effect]:
         """Report a job's outcome. Anything but a `FestinaError` is a bug and ends the process."""
@@ -172,3 +178,8 @@ class _Shell:
                 return self._logic.on_loaded(job.deployment.name, loaded, now)
             case UnloadModel():
                 return self._logic.on_unloaded(job.model, cast("FestinaError | None", outcome), now)
+            case ParkDevice():
+                self._device.park(now)
+                return self._logic.on_parked(now)
+            case WakeDevice():
+                return self._logic.on_woken(cast("FestinaError | None", outcome), now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +35,16 @@ class Built:
         engine: Runs models on it.
         step_time: Makes the predictor of a loaded model's steps.
         clocks: Chooses its clock; None where it has none, or no profile.
+        park: Gives the device's context up; called where the engine runs, with nothing resident.
+        wake: Takes it again, and returns when the engine can load models.
     """
 
     device: Device
     engine: Engine
     step_time: Callable[[LoadedModel], StepTime]
     clocks: ClockGovernor | None = None
+    park: Callable[[], None] = lambda: None
+    wake: Callable[[], None] = lambda: None
 
 
 def build(gpu: str, config: Config, now: float) -> Built:
@@ -98,7 +103,9 @@ def _profiled(device: Device, engine: Engine, config: Config) -> Built:
             return ProfiledStepTime(table, model)
         return LearnedStepTime(gpu_prior(loaded))
 
-    return Built(device, engine, step_time, governor(table, device))
+    wake_s = device.gpu.wake_ms / 1e3
+    clocks = governor(table, device)
+    return Built(device, engine, step_time, clocks, wake=lambda: time.sleep(wake_s))
 
 
 def profile_of(device: Device, config: Config) -> ProfileTable | None:

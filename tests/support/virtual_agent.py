@@ -13,7 +13,14 @@ from festina.engine.simulated import SimulatedEngine, SimulatedNoise
 from festina.errors import EngineError, ErrorInfo, FestinaError
 from festina.messages import Accepted, Failed, Finished, Generate, Ping, Pong, Tokens, Welcome
 from festina.runtime.protocol.agent import AgentIdentity, AgentLogic
-from festina.runtime.protocol.agent_effects import LoadModel, SetClock, StartStep, UnloadModel
+from festina.runtime.protocol.agent_effects import (
+    LoadModel,
+    ParkDevice,
+    SetClock,
+    StartStep,
+    UnloadModel,
+    WakeDevice,
+)
 from festina.types import Sampling, Slo
 
 EPOCH = 7
@@ -144,6 +151,11 @@ class VirtualAgent:
                     self._compute(self._unload, effect)
                 case SetClock():
                     self.device.set_clock_mhz(effect.clock_mhz)
+                case ParkDevice():
+                    self._compute(self._park, effect)
+                case WakeDevice():
+                    self.device.wake(self.now)
+                    self._compute(self._wake, effect)
                 case _ if effect.link == "scheduler":
                     self.to_scheduler.append((self.now, effect.message))
                 case _:
@@ -176,6 +188,17 @@ class VirtualAgent:
     def _unload(self, effect):
         self.engine.unload(effect.model)
         return 0.001, lambda: self._carry_out(self.logic.on_unloaded(effect.model, None, self.now))
+
+    def _park(self, effect):
+        def done():
+            self.device.park(self.now)
+            self._carry_out(self.logic.on_parked(self.now))
+
+        return 0.001, done
+
+    def _wake(self, effect):
+        wake_s = self.device.gpu.wake_ms / 1e3
+        return wake_s, lambda: self._carry_out(self.logic.on_woken(None, self.now))
 
     def _deliver(self, peer, message):
         if isinstance(message, Ping):

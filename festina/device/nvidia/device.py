@@ -164,6 +164,12 @@ class NvidiaDevice:
         self.advance(now)
         return energy_j
 
+    def park(self, now: float) -> None:
+        """The sensors show what is saved."""
+
+    def wake(self, now: float) -> None:
+        """See `park`."""
+
     def close(self) -> None:
         """Give the clock back to the driver. Idempotent.
 

@@ -24,26 +24,33 @@ from festina.errors import AgentLostError, FestinaError, ProtocolError
 from festina.messages import (
     AnyMessage,
     Cancel,
+    Drain,
     Failed,
     Generate,
     Leave,
     Load,
+    Park,
     Ping,
     Pong,
     Probe,
     Register,
     Summary,
     Unload,
+    Wake,
 )
-from festina.runtime.protocol.agent_effects import Effect
+from festina.runtime.protocol.agent_effects import Effect, LoadModel, UnloadModel
 from festina.runtime.protocol.agent_links import CLIENTS, SCHEDULER, SchedulerLink
-from festina.runtime.protocol.agent_models import ModelTable
+from festina.runtime.protocol.agent_models import ModelTable, Residency
+from festina.runtime.protocol.agent_power import Power, PowerState
 from festina.runtime.protocol.agent_requests import RequestBook
 from festina.runtime.protocol.agent_serving import Serving
 from festina.runtime.protocol.agent_steps import Stepper
 from festina.runtime.protocol.agent_summary import gpu_summary
 from festina.runtime.protocol.effects import Send
 from festina.types import ModelState
+
+MEMORY = "memory"
+"""Field of the error of a load for which the device has too little memory left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,8 @@ class AgentLogic:
         agent = config.agent
         rules = LocalRules(agent.batch_max, agent.chunk_tokens, agent.margin, agent.beta)
         self._scheduler = LocalScheduler(agent.policy, rules, device.partitions[0])
-        self._models = ModelTable(config.deployments)
+        self._power = PowerState()
+        self._models = ModelTable(config.deployments, self._power)
         self._serving = Serving(config, identity.epoch, device, self._scheduler, self._models)
         self._steps = Stepper(self._scheduler, self._models, device, clocks, self._serving)
         self._link = SchedulerLink(self._register(), config.link)
@@ -143,6 +151,7 @@ class AgentLogic:
     def on_start(self, now: float) -> list[Effect]:
         """Join the scheduler and load what is to be resident from the start."""
         self._serving.start(now)
+        self._power.start(now)
         effects: list[Effect] = list(self._link.on_timer(now))
         for residency in self._models:
             if residency.deployment.preload:
@@ -161,28 +170,33 @@ class AgentLogic:
         else:
             self._serving.clients.heard(peer, now)
             effects += self._on_client(peer, message, now)
-        return effects + self._steps.pump(now)
+        return effects + self._pump(now)
 
     def on_peer_lost(self, peer: bytes, error: FestinaError | None, now: float) -> list[Effect]:
         """A client cannot be reached (None), or is cut off with an error: its requests end."""
-        return self._serving.leave(peer, error, now) + self._steps.pump(now)
+        return self._serving.leave(peer, error, now) + self._pump(now)
 
     def on_step_done(
         self, step_id: int, result: StepResult | FestinaError, now: float
     ) -> list[Effect]:
         """A step has ended, well or not."""
-        return self._steps.settle(step_id, result, now) + self._steps.pump(now)
+        return self._steps.settle(step_id, result, now) + self._pump(now)
 
     def on_loaded(self, model: str, loaded: LoadedModel | FestinaError, now: float) -> list[Effect]:
         """A load has ended; requests that waited for it are queued, or end with its error."""
         residency = self._models[model]
+        if isinstance(loaded, FestinaError) and loaded.field == MEMORY:
+            victim = self._models.make_way()
+            if victim is not None:
+                retry = LoadModel(residency.deployment)
+                return [self._unload(victim), retry, *self._pump(now)]
         preload = model in self._preloads.waiting
         self._preloads.waiting.discard(model)
         if isinstance(loaded, FestinaError):
             residency.state = ModelState.ABSENT
             if preload and self._preloads.error is None:
                 self._preloads.error = loaded
-            return self._serving.fail_waiting(model, loaded, now) + self._steps.pump(now)
+            return self._serving.fail_waiting(model, loaded, now) + self._pump(now)
         residency.state = ModelState.READY
         residency.loaded = loaded
         residency.idle_since = now
@@ -190,7 +204,7 @@ class AgentLogic:
         lengths = self._serving.lengths[model]
         step_time = self._step_time(loaded)
         self._scheduler.add_model(Lane(model, pool, BLOCK_TOKENS, step_time, lengths))
-        return self._serving.queue_waiting(residency, loaded, now) + self._steps.pump(now)
+        return self._serving.queue_waiting(residency, loaded, now) + self._pump(now)
 
     def on_unloaded(self, model: str, error: FestinaError | None, now: float) -> list[Effect]:
         """An unload has ended; whoever has come meanwhile gets the model loaded again."""
@@ -202,7 +216,16 @@ class AgentLogic:
             effects += self._serving.fail_waiting(model, error, now)
         elif residency.requests:
             effects += self._models.want(model, now)
-        return effects + self._steps.pump(now)
+        return effects + self._pump(now)
+
+    def on_parked(self, now: float) -> list[Effect]:
+        """The device's context is gone."""
+        return [*self._power.parked_now(now), *self._pump(now)]
+
+    def on_woken(self, error: FestinaError | None, now: float) -> list[Effect]:
+        """The device's context is back, or why not: what needs it fails by itself, then."""
+        self._power.woken(now, failed=error is not None)
+        return self._pump(now)
 
     def on_timer(self, now: float) -> list[Effect]:
         """Time has passed `next_timer`; calling it sooner does no harm."""
@@ -211,12 +234,10 @@ class AgentLogic:
         effects += pings
         for peer in gone:
             effects += self._serving.leave(peer, None, now)
-        for residency in self._models.expired(now):
-            self._scheduler.remove_model(residency.deployment.name)
-            effects.append(self._models.unload(residency))
+        effects += self._unload_expired(now)
         if self._link.welcome and now >= self._summary_at:
             effects.append(self._summary(now))
-        return effects + self._steps.pump(now)
+        return effects + self._pump(now)
 
     def next_timer(self) -> float:
         """When `on_timer` is wanted next."""
@@ -224,6 +245,7 @@ class AgentLogic:
             self._link.next_timer,
             self._serving.clients.next_timer,
             self._models.next_timer(),
+            self._power.next_timer,
             self._summary_at if self._link.welcome else float("inf"),
             self._steps.wait_until,
         )
@@ -236,6 +258,31 @@ class AgentLogic:
         leave = Leave(self._identity.agent, self._identity.epoch)
         return [*effects, Send(SCHEDULER, b"", leave)]
 
+    # The device
+
+    def _pump(self, now: float) -> list[Effect]:
+        """Park if that is wanted and nothing is left, and start what should run now."""
+        return [*self._park(now), *self._steps.pump(now)]
+
+    def _park(self, now: float) -> list[Effect]:
+        self._power.lapse(now)
+        if not self._power.park_wanted or self._power.power is not Power.AWAKE:
+            return []
+        if len(self._serving.requests):
+            return []
+        self._models.leave()
+        effects = self._unload_expired(now)
+        if self._models.empty:
+            effects.append(self._power.begin_park())
+        return effects
+
+    def _unload_expired(self, now: float) -> list[Effect]:
+        return [self._unload(residency) for residency in self._models.expired(now)]
+
+    def _unload(self, residency: Residency) -> UnloadModel:
+        self._scheduler.remove_model(residency.deployment.name)
+        return self._models.unload(residency)
+
     # Messages
 
     def _on_scheduler(self, message: AnyMessage, now: float) -> list[Effect]:
@@ -244,6 +291,13 @@ class AgentLogic:
         if isinstance(message, Unload) and message.model in self._serving.lengths:
             self._models[message.model].draining = True
             return []
+        match message:
+            case Drain(lease_ms):
+                self._power.drain(lease_ms, now)
+            case Park():
+                self._power.park()
+            case Wake():
+                return [*self._power.wake(now)]
         joining = not self._link.welcome
         effects: list[Effect] = list(self._link.on_message(message, now))
         if joining and self._link.welcome:
@@ -296,6 +350,7 @@ class AgentLogic:
             self._device,
             self._scheduler,
             self._models,
+            self._power,
             self._serving.take_tickets(),
             self._steps.clock_target_mhz,
             now,

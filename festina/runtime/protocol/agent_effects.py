@@ -38,4 +38,14 @@ class SetClock:
     clock_mhz: int
 
 
-Effect = Send | StartStep | LoadModel | UnloadModel | SetClock
+@dataclass(frozen=True, slots=True)
+class ParkDevice:
+    """Give the device's context up, after all that was asked before; report with `on_parked`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WakeDevice:
+    """Take the context again, before all that is asked from now on; report with `on_woken`."""
+
+
+Effect = Send | StartStep | LoadModel | UnloadModel | SetClock | ParkDevice | WakeDevice

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from festina.config import DeploymentConfig
 from festina.engine.base import BLOCK_TOKENS, LoadedModel
 from festina.errors import UnknownModelError
-from festina.runtime.protocol.agent_effects import LoadModel, UnloadModel
+from festina.runtime.protocol.agent_effects import LoadModel, UnloadModel, WakeDevice
+from festina.runtime.protocol.agent_power import PowerState
 from festina.types import ModelState
 
 
@@ -24,6 +25,9 @@ class Residency:
         idle_since: When the last of them ended.
         draining: To be unloaded once its requests have ended.
         in_step: A step of it is under way, though its requests may have ended meanwhile.
+        requests_total: Requests that came since the agent started.
+        input_tokens_total: Their prompt tokens.
+        output_tokens_total: Tokens generated since the agent started.
     """
 
     deployment: DeploymentConfig
@@ -33,6 +37,14 @@ class Residency:
     idle_since: float = 0.0
     draining: bool = False
     in_step: bool = False
+    requests_total: int = 0
+    input_tokens_total: int = 0
+    output_tokens_total: int = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is there and nothing needs it: it would make way for another one."""
+        return self.state is ModelState.READY and not self.requests and not self.in_step
 
     @property
     def memory_bytes(self) -> int:
@@ -44,7 +56,7 @@ class Residency:
 
     def unload_at(self) -> float:
         """When it should be unloaded if nothing happens; inf for never."""
-        if self.state is not ModelState.READY or self.requests or self.in_step:
+        if not self.idle:
             return float("inf")
         if self.draining:
             return self.idle_since
@@ -57,9 +69,11 @@ class ModelTable:
 
     Args:
         deployments: What this agent may host.
+        power: Woken by whatever needs a model.
     """
 
-    def __init__(self, deployments: Iterable[DeploymentConfig]) -> None:
+    def __init__(self, deployments: Iterable[DeploymentConfig], power: PowerState) -> None:
+        self._power = power
         self._table = {deployment.name: Residency(deployment) for deployment in deployments}
 
     def __iter__(self) -> Iterator[Residency]:
@@ -87,19 +101,34 @@ class ModelTable:
         )
 
     @property
-    def memory_bytes(self) -> int:
-        """Memory held by all of them."""
-        return sum(residency.memory_bytes for residency in self)
+    def held_bytes(self) -> int:
+        """Memory held by those that would not make way for another one."""
+        return sum(residency.memory_bytes for residency in self if not residency.idle)
 
-    def want(self, model: str, now: float) -> list[LoadModel]:
-        """`model` is needed: load it unless it is there or on its way."""
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is there or on its way."""
+        return all(residency.state is ModelState.ABSENT for residency in self)
+
+    def want(self, model: str, now: float) -> list[LoadModel | WakeDevice]:
+        """`model` is needed: load it unless it is there or on its way; wake the device."""
         residency = self[model]
         residency.draining = False
         residency.idle_since = now
         if residency.state is not ModelState.ABSENT:
-            return []
+            return [*self._power.wake(now)]
         residency.state = ModelState.LOADING
-        return [LoadModel(residency.deployment)]
+        return [*self._power.wake(now), LoadModel(residency.deployment)]
+
+    def leave(self) -> None:
+        """Unload all of them as soon as nothing needs them."""
+        for residency in self:
+            residency.draining = True
+
+    def make_way(self) -> Residency | None:
+        """The one to unload first where memory lacks: the longest idle; None where all are busy."""
+        idle = [residency for residency in self if residency.idle]
+        return min(idle, key=lambda residency: residency.idle_since, default=None)
 
     def expired(self, now: float) -> list[Residency]:
         """Those to unload now."""

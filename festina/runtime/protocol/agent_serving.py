@@ -181,6 +181,8 @@ class Serving:
         )
         self.ledger.settle(self._device.energy_j(now).value)
         self.ledger.open(request.number)
+        residency.requests_total += 1
+        residency.input_tokens_total += len(ids)
         self._scheduler.add(request.sequence)
         return [self._accepted(request)]
 
@@ -188,8 +190,9 @@ class Serving:
 
     def emit(self, seq: Sequence, now: float) -> list[Effect]:
         """Send a sequence's new token; end the request if it was the last."""
-        request = self.requests.get(seq.number)
-        loaded, decoder = self._models[seq.model].loaded, request.decoder
+        request, residency = self.requests.get(seq.number), self._models[seq.model]
+        residency.output_tokens_total += 1
+        loaded, decoder = residency.loaded, request.decoder
         assert loaded is not None and decoder is not None  # noqa: S101, PT018 - for the type checker
         token_id, index = seq.token_ids[-1], seq.output_tokens - 1
         if token_id in loaded.tokenizer.end_ids and not request.message.sampling.ignore_eos:

@@ -9,6 +9,7 @@ from festina.control.step_time import StepWork, predict_ms
 from festina.device.base import Device
 from festina.engine.base import BLOCK_TOKENS
 from festina.runtime.protocol.agent_models import ModelTable, Residency
+from festina.runtime.protocol.agent_power import PowerState
 from festina.types import GpuSummary, ModelState, ModelSummary
 
 _CHUNK = 128
@@ -19,12 +20,13 @@ def gpu_summary(
     device: Device,
     scheduler: LocalScheduler,
     models: ModelTable,
+    power: PowerState,
     tickets: tuple[int, ...],
     clock_target_mhz: int,
     now: float,
 ) -> GpuSummary:
     """The device at this moment."""
-    power, energy = device.power_w(now), device.energy_j(now)
+    watts, energy = device.power_w(now), device.energy_j(now)
     pools = [lane.pool for lane in scheduler.lanes.values()]
     busy_sms = sum(step.partition.sms for step in scheduler.steps)
     return GpuSummary(
@@ -36,11 +38,11 @@ def gpu_summary(
         free_in_ms=free_in_ms(scheduler, now),
         kv_tokens_total=sum(pool.total for pool in pools) * BLOCK_TOKENS,
         kv_tokens_free=sum(pool.free for pool in pools) * BLOCK_TOKENS,
-        memory_free_bytes=max(0, device.memory_bytes - models.memory_bytes),
-        power_w=power.value,
-        power_source=power.source,
+        memory_free_bytes=max(0, device.memory_bytes - models.held_bytes),
+        power_w=watts.value,
+        power_source=watts.source,
         energy_j=energy.value,
-        parked=False,
+        parked=power.parked,
         models=tuple(
             _model_summary(residency, scheduler.lanes.get(residency.deployment.name))
             for residency in models
@@ -48,6 +50,8 @@ def gpu_summary(
         ),
         tickets=tickets,
         health=device.health(),
+        draining=power.draining(now),
+        settled_s=power.settled_s(now),
     )
 
 
@@ -67,8 +71,13 @@ def free_in_ms(scheduler: LocalScheduler, now: float) -> float:
 
 def _model_summary(residency: Residency, lane: Lane | None) -> ModelSummary:
     name, state = residency.deployment.name, residency.state
+    totals = (
+        residency.requests_total,
+        residency.input_tokens_total,
+        residency.output_tokens_total,
+    )
     if lane is None:
-        return ModelSummary(name, state, waiting=residency.requests)
+        return ModelSummary(name, state, 0, residency.requests, 0, 0, float("inf"), *totals)
     prefills, running = _split(lane)
     return ModelSummary(
         model=name,
@@ -78,6 +87,9 @@ def _model_summary(residency: Residency, lane: Lane | None) -> ModelSummary:
         context_tokens=sum(seq.cached for seq in lane.running.values()),
         waiting_tokens=sum(seq.pending_tokens for seq in prefills),
         tbt_ms=min((seq.slo.tbt_ms for seq in running), default=float("inf")),
+        requests_total=residency.requests_total,
+        input_tokens_total=residency.input_tokens_total,
+        output_tokens_total=residency.output_tokens_total,
     )
 
 

@@ -18,9 +18,11 @@ from festina.runtime.protocol.agent import AgentIdentity
 from festina.runtime.protocol.agent_effects import (
     Effect,
     LoadModel,
+    ParkDevice,
     SetClock,
     StartStep,
     UnloadModel,
+    WakeDevice,
 )
 from festina.runtime.protocol.agent_links import CLIENTS
 from festina.runtime.protocol.agent_links import SCHEDULER as SCHEDULER_LINK
@@ -31,6 +33,7 @@ from festina.simulator.faults.process import Process, Site
 _SLOW_S = 1.0
 _FAILED_S = 0.001
 _UNLOAD_S = 0.001
+_PARK_S = 0.01
 
 
 def endpoint_of(agent: str) -> str:
@@ -106,11 +109,21 @@ class AgentProcess(Process):
                     self._compute(_UNLOAD_S, partial(self.logic.on_unloaded, model, None))
                 case SetClock(clock_mhz):
                     self._device.set_clock_mhz(clock_mhz)
+                case ParkDevice():
+                    self._compute(_PARK_S, self._parked)
+                case WakeDevice():
+                    self._device.wake(self.now)
+                    wake_s = self._device.gpu.wake_ms / 1e3
+                    self._compute(wake_s, partial(self.logic.on_woken, None))
         lost, self._lost = self._lost, []
         for peer, error in lost:
             self._act(self.logic.on_peer_lost(peer, error, self.now))
         self._measure()
         self.settle(self.logic.next_timer())
+
+    def _parked(self, now: float) -> list[Effect]:
+        self._device.park(now)
+        return self.logic.on_parked(now)
 
     def _send(self, send: Send) -> None:
         site, now = self.site, self.site.network.now
