@@ -1,4 +1,4 @@
-"""What the `weights` of a deployment can mean besides a file: shapes without weights of their own."""
+"""What the `weights` of a deployment mean besides a file: shapes without weights of their own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROFILE_NAME_MAX = 127
 
 
 def profile_name(weights: str) -> str:
-    """The name of the profile of `weights`: of a shape or a known model, or a file's without end."""
+    """The name of the profile of `weights`: of a shape or known model, or a file's without end."""
     name = shape_name(weights) or weights
     if name.endswith((".gguf", ".safetensors")):
         name = Path(name).stem

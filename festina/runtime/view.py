@@ -79,8 +79,8 @@ def _profiles(config: Config) -> dict[str, ProfileTable]:
 
 
 def _sizes(weights: str, config: Config) -> ModelSizes:
-    if shape := shape_name(weights):
-        decoder = physics.model_named(shape)
+    if name := shape_name(weights):
+        decoder = physics.model_named(name)
         return ModelSizes(
             decoder.resident_bytes, decoder.kv_bytes_per_token, decoder.context_tokens
         )
