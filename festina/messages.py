@@ -19,7 +19,16 @@ from festina.errors import (
     ProtocolError,
     ProtocolVersionError,
 )
-from festina.types import Count, FinishReason, GpuSummary, Sampling, Slo, Small, Usage
+from festina.types import (
+    Count,
+    FinishReason,
+    GpuSummary,
+    Provenance,
+    Sampling,
+    Slo,
+    Small,
+    Usage,
+)
 
 PROTOCOL_VERSION = 1
 FRAME_BYTES_MAX = 4 * 1024 * 1024
@@ -400,6 +409,204 @@ class Reregister(Message, frozen=True):
     scheduler_epoch: Count
 
 
+# Agent → agent, when a request moves; and its client, which follows it
+
+MOVED_TOKENS_MAX = 2**19
+"""Tokens of a request that can move: an `Offer` with them is one frame."""
+PIECE_BYTES_MAX = 512 * 1024
+"""KV cache in one message."""
+MoveKey = Annotated[str, Meta(min_length=1, max_length=128)]
+"""Names one move of one request: source agent, its epoch, and a number."""
+OutputIds = Annotated[tuple[int, ...], Meta(max_length=MOVED_TOKENS_MAX)]
+
+
+class RequestState(msgspec.Struct, frozen=True, array_like=True):
+    """How far a request has come.
+
+    Attributes:
+        output_ids: Tokens generated.
+        elapsed_ms: Time since its client submitted it.
+        silent_ms: Time since its last token; since submission before the first.
+        energy_j: Joules attributed to it so far.
+        energy_source: Measured only if all of them are.
+        preemptions: Times it lost its KV blocks.
+        moves: Times it has moved before.
+    """
+
+    output_ids: OutputIds
+    elapsed_ms: Annotated[float, Meta(ge=0)]
+    silent_ms: Annotated[float, Meta(ge=0)]
+    energy_j: float
+    energy_source: Provenance
+    preemptions: Count = 0
+    moves: Count = 0
+
+
+class Offer(Message, frozen=True):
+    """Source → target: will you take this request? Until `Handover` it stays the source's.
+
+    Attributes:
+        key: Names the move.
+        epoch: Epoch of the target that the move was planned for.
+        host: Names the source's host; on the same one, memory can be shared.
+        generate: What its client asked for, the prompt as token ids.
+        state: How far it has come.
+        method: Blocks of the KV cache will follow, or the target prefills the tokens itself.
+    """
+
+    key: MoveKey
+    epoch: Count
+    host: Annotated[str, Meta(max_length=128)]
+    generate: Generate
+    state: RequestState
+    method: Literal["copy", "recompute"]
+
+
+class Ready(Message, frozen=True):
+    """Target → source: there is room, go on.
+
+    Attributes:
+        key: Of the move.
+        window: KV blocks that may be under way at once.
+        shared: By shared memory.
+    """
+
+    key: MoveKey
+    window: Annotated[int, Meta(ge=1, le=4096)]
+    shared: bool
+
+
+class Declined(Message, frozen=True):
+    """Target → source: no. It has not taken the request, and never will by this move."""
+
+    key: MoveKey
+    error: ErrorInfo
+
+
+class KvBlocks(Message, frozen=True):
+    """Source → target: contents of KV blocks, in order.
+
+    Attributes:
+        key: Of the move.
+        first: Which block of the request, or the first of several in shared memory.
+        count: How many; 1 unless in shared memory.
+        block_bytes: Size of a block.
+        offset: Where in the block `data` begins.
+        data: Part of the block; b"" where it is in shared memory.
+        checksum: CRC-32 of `data`.
+        memory: Where the shared memory is: block n is its n-th, modulo the window.
+    """
+
+    key: MoveKey
+    first: Small
+    count: Annotated[int, Meta(ge=1, le=4096)]
+    block_bytes: Annotated[int, Meta(ge=1, le=2**28)]
+    offset: Annotated[int, Meta(ge=0, le=2**28)] = 0
+    data: Annotated[bytes, Meta(max_length=PIECE_BYTES_MAX)] = b""
+    checksum: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
+    memory: Annotated[str, Meta(max_length=64)] = ""
+
+
+class Have(Message, frozen=True):
+    """Target → source: what has arrived; the window moves on by it.
+
+    Attributes:
+        key: Of the move.
+        blocks: KV blocks that are in the target's pool.
+        tokens: Tokens that it has prefilled itself.
+        attached: The request's client has come.
+    """
+
+    key: MoveKey
+    blocks: Small
+    tokens: Small
+    attached: bool
+
+
+class Follow(Message, frozen=True):
+    """Source → target: the output has grown; prefill these too.
+
+    Attributes:
+        key: Of the move.
+        index: Index of the first of them in the output.
+        token_ids: Output tokens.
+    """
+
+    key: MoveKey
+    index: Count
+    token_ids: OutputIds
+
+
+class Handover(Message, frozen=True):
+    """Source → target: it is yours. Said until `Taken`; the source computes it no more.
+
+    Attributes:
+        key: Of the move.
+        blocks: KV blocks that were sent; those that did not arrive are prefilled again.
+        tokens: Tokens in them.
+        state: How far the request has come.
+    """
+
+    key: MoveKey
+    blocks: Small
+    tokens: Small
+    state: RequestState
+
+
+class Taken(Message, frozen=True):
+    """Target → source: it is mine, and I need nothing more for it."""
+
+    key: MoveKey
+
+
+class Abandon(Message, frozen=True):
+    """Source → target: the move is off, or nobody wants the request any more."""
+
+    key: MoveKey
+
+
+class Moving(Message, frozen=True):
+    """Agent → client: the request may go on at another agent; say `Attach` there.
+
+    Attributes:
+        request_id: As submitted.
+        agent: The other one.
+        epoch: Its epoch.
+        endpoint: Where it listens.
+        key: Names the move.
+    """
+
+    request_id: RequestId
+    agent: AgentId
+    epoch: Count
+    endpoint: Endpoint
+    key: MoveKey
+
+
+class Attach(Message, frozen=True):
+    """Client → target: I am this request's client. Send me what I have not got, once you have it.
+
+    Answered with `Attached` as soon as the target has the request, with `Failed` if it never will.
+
+    Attributes:
+        request_id: As submitted.
+        key: From `Moving`.
+        received: Tokens that the client has.
+    """
+
+    request_id: RequestId
+    key: MoveKey
+    received: Count
+
+
+class Attached(Message, frozen=True):
+    """Target → client: the request is here; its tokens come from `index` on."""
+
+    request_id: RequestId
+    key: MoveKey
+    index: Count
+
+
 AnyMessage = (
     Submit
     | GetCluster
@@ -428,6 +635,18 @@ AnyMessage = (
     | Directed
     | Ping
     | Pong
+    | Offer
+    | Ready
+    | Declined
+    | KvBlocks
+    | Have
+    | Follow
+    | Handover
+    | Taken
+    | Abandon
+    | Moving
+    | Attach
+    | Attached
 )
 
 _VERSION_BYTE = bytes([PROTOCOL_VERSION])

@@ -110,6 +110,7 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
         energy_j: Joules attributed to the request (DESIGN 4.4).
         energy_source: Whether `energy_j` was measured or modelled.
         preemptions: Times the request lost its KV blocks and was prefilled again.
+        moves: Times it moved to another device, all of which `energy_j` adds up.
     """
 
     input_tokens: int
@@ -117,6 +118,7 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     energy_j: float
     energy_source: Provenance
     preemptions: int = 0
+    moves: int = 0
 
 
 class ModelSummary(msgspec.Struct, frozen=True, array_like=True):

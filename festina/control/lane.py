@@ -48,14 +48,18 @@ class Lane:
 
     def decodes(self) -> list[Sequence]:
         """Sequences whose next step is a decode, in no order."""
-        return [seq for seq in self.running.values() if seq.decoding and not seq.in_step]
+        return [
+            seq
+            for seq in self.running.values()
+            if seq.decoding and not seq.in_step and not seq.held
+        ]
 
     def prefills(self) -> Iterable[Sequence]:
         """Sequences with prompt tokens to go, running ones first."""
         for seq in self.running.values():
-            if not seq.decoding and not seq.in_step:
+            if not seq.decoding and not seq.in_step and not seq.held:
                 yield seq
-        yield from self.waiting.values()
+        yield from (seq for seq in self.waiting.values() if not seq.held)
 
     def uncommitted_blocks(self) -> int:
         """Free blocks that the running sequences are not expected to need."""
@@ -98,8 +102,15 @@ class Lane:
     def top(self) -> Sequence | None:
         """The running sequence that never loses its blocks."""
         return min(
-            self.running.values(), key=lambda seq: (not seq.outgrown, seq.number), default=None
+            (seq for seq in self.running.values() if not seq.held),
+            key=lambda seq: (not seq.outgrown, seq.number),
+            default=None,
         )
+
+    def adopt(self, seq: Sequence) -> None:
+        """Take a sequence from another device, with the blocks of this pool that it has."""
+        seq.predicted_tokens = self.lengths.predict(seq.max_tokens, seq.output_tokens)
+        (self.running if seq.blocks else self.waiting)[seq.number] = seq
 
     def drop(self, seq: Sequence) -> None:
         """Forget `seq` and free its blocks; those of a step under way are freed at its end."""
@@ -134,6 +145,7 @@ class Lane:
             if other is not seq
             and other is not top
             and not other.in_step
+            and not other.held
             and other.number not in planned
         ]
         victims.sort(key=lambda other: (other.cached, -other.number))

@@ -130,6 +130,10 @@ class LocalScheduler:
         seq.predicted_tokens = lane.lengths.predict(seq.max_tokens)
         lane.waiting[seq.number] = seq
 
+    def adopt(self, seq: Sequence) -> None:
+        """Go on with a sequence from another device, with the blocks that it has here."""
+        self._lanes[seq.model].adopt(seq)
+
     def remove(self, seq: Sequence) -> None:
         """A sequence has ended, however it did; its blocks are freed, after its step if in one."""
         if not seq.removed:
@@ -225,7 +229,8 @@ class LocalScheduler:
             return None
         chunks = [PlannedChunk(seq, 1, True) for seq in decodes]
         chunks += [
-            PlannedChunk(seq, tokens, tokens == seq.pending_tokens) for seq, tokens in prefills
+            PlannedChunk(seq, tokens, tokens == seq.pending_tokens and not seq.ahead)
+            for seq, tokens in prefills
         ]
         for chunk in chunks:
             chunk.sequence.in_step = True

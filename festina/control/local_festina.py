@@ -90,7 +90,7 @@ class _Rows:
         decoding, waiting = len(self.decoding), len(self.waiting)
         now = self._now
         for seq in lane.running.values():
-            if seq.in_step:
+            if seq.in_step or seq.held:
                 continue
             if not seq.decoding:
                 self._add_prompt(seq, 0)
@@ -104,7 +104,8 @@ class _Rows:
                 seq.outgrown,
             )
         for seq in lane.waiting.values():
-            self._add_prompt(seq, lane.blocks_for(seq.expected_tokens))
+            if not seq.held:
+                self._add_prompt(seq, lane.blocks_for(seq.expected_tokens))
         self.lanes += (
             len(self.decoding) - decoding,
             len(self.waiting) - waiting,

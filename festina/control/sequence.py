@@ -48,6 +48,9 @@ class Sequence:
         preemptions: Times it lost its blocks.
         in_step: Part of a step that has not been settled.
         removed: Gone, but its blocks are still used by that step.
+        held: Not to be put into a step, and its blocks not to be taken: it is between two devices.
+        ahead: Only its tokens go through the model, and none is chosen: another device has it
+            still, and will hand it over.
     """
 
     number: int
@@ -67,6 +70,8 @@ class Sequence:
     preemptions: int = 0
     in_step: bool = False
     removed: bool = False
+    held: bool = False
+    ahead: bool = False
 
     @property
     def output_tokens(self) -> int:
@@ -82,7 +87,8 @@ class Sequence:
     def decoding(self) -> bool:
         """Whether one decode step gives the next token."""
         length = len(self.token_ids)
-        return length - self.cached == 1 and length > self.prompt_tokens and self.cached > 0
+        last = length - self.cached == 1 and length > self.prompt_tokens and self.cached > 0
+        return last and not self.ahead
 
     @property
     def expected_tokens(self) -> int:

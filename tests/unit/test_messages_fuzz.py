@@ -53,6 +53,8 @@ def values(kind: inspect.Type) -> st.SearchStrategy:
         case inspect.StrType(min_length=low, max_length=high):
             names = st.sampled_from(["chat", "r", "gpu0", ENDPOINT])
             return names | st.text(min_size=low or 0, max_size=min(high or 20, 20))
+        case inspect.BytesType(max_length=high):
+            return st.binary(max_size=min(high or 64, 64))
         case inspect.BoolType():
             return st.booleans()
         case inspect.NoneType():
