@@ -11,6 +11,9 @@ import numpy
 import numpy.typing
 
 __all__: list[str] = [
+    "ClockGovernor",
+    "ClockLoad",
+    "ClockPlanner",
     "ClusterView",
     "CpuBatch",
     "CpuDecoder",
@@ -547,6 +550,97 @@ class OperatingPointSolver:
         since_switch_ms: typing.SupportsFloat | typing.SupportsIndex,
         power_budget_w: typing.SupportsFloat | typing.SupportsIndex,
     ) -> Plan: ...
+
+class ClockLoad:
+    """
+    What the models of a GPU ask of it.
+    """
+    def __init__(self) -> None: ...
+    def add_model(
+        self,
+        model: typing.SupportsInt | typing.SupportsIndex,
+        running: typing.SupportsInt | typing.SupportsIndex,
+        context_mean: typing.SupportsFloat | typing.SupportsIndex,
+        tbt_ms: typing.SupportsFloat | typing.SupportsIndex,
+        due_ms: typing.SupportsFloat | typing.SupportsIndex,
+        busy: bool,
+    ) -> None: ...
+    def add_waiting(
+        self,
+        number: typing.SupportsInt | typing.SupportsIndex,
+        tokens: typing.SupportsInt | typing.SupportsIndex,
+        cached: typing.SupportsInt | typing.SupportsIndex,
+        since_ms: typing.SupportsFloat | typing.SupportsIndex,
+        objective_ms: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> None: ...
+    def clear(self) -> None: ...
+    def set_prompts(
+        self,
+        per_s: typing.SupportsFloat | typing.SupportsIndex,
+        tokens: typing.SupportsFloat | typing.SupportsIndex,
+        hardest_tokens: typing.SupportsInt | typing.SupportsIndex,
+        hardest_cached: typing.SupportsInt | typing.SupportsIndex,
+        hardest_ttft_ms: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> None: ...
+
+class ClockPlanner:
+    """
+    The native rule behind festina.control.clock.ClockPlanner.
+    """
+    def __init__(
+        self,
+        table: typing.Any,
+        rung: typing.SupportsInt | typing.SupportsIndex,
+        switch_ms: typing.SupportsFloat | typing.SupportsIndex,
+        settings: dict[str, typing.Any],
+    ) -> None: ...
+    def could_serve(
+        self,
+        load: ClockLoad,
+        model: typing.SupportsInt | typing.SupportsIndex,
+        tokens: typing.SupportsInt | typing.SupportsIndex,
+        cached: typing.SupportsInt | typing.SupportsIndex,
+        ttft_ms: typing.SupportsFloat | typing.SupportsIndex,
+        ready_ms: typing.SupportsFloat | typing.SupportsIndex,
+        clock_target: typing.SupportsInt | typing.SupportsIndex,
+    ) -> bool: ...
+    def plan(
+        self,
+        load: ClockLoad,
+        clock: typing.SupportsInt | typing.SupportsIndex,
+        now_ms: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> tuple[int, float, bool]:
+        """
+        Clock, mean power in W, and whether everything would be in time.
+        """
+
+class ClockGovernor(ClockPlanner):
+    """
+    The native rule behind festina.control.clock.ClockGovernor.
+    """
+    def __init__(
+        self,
+        table: typing.Any,
+        rung: typing.SupportsInt | typing.SupportsIndex,
+        switch_ms: typing.SupportsFloat | typing.SupportsIndex,
+        settings: dict[str, typing.Any],
+    ) -> None: ...
+    def arrived(
+        self,
+        model: typing.SupportsInt | typing.SupportsIndex,
+        tokens: typing.SupportsInt | typing.SupportsIndex,
+        cached: typing.SupportsInt | typing.SupportsIndex,
+        ttft_ms: typing.SupportsFloat | typing.SupportsIndex,
+        now_ms: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> None: ...
+    def decide(
+        self,
+        load: ClockLoad,
+        clock: typing.SupportsInt | typing.SupportsIndex,
+        target: typing.SupportsInt | typing.SupportsIndex,
+        now_ms: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> int: ...
+    def due(self, now_ms: typing.SupportsFloat | typing.SupportsIndex) -> bool: ...
 
 class StepCost:
     """

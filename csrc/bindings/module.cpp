@@ -12,6 +12,7 @@ PYBIND11_MODULE(_core, m) {
   festina::bindings::register_profile_table(m);
   festina::bindings::register_placement(m);
   festina::bindings::register_operating_point(m);
+  festina::bindings::register_clock(m);
   festina::bindings::register_local(m);
   festina::bindings::register_simulator(m);
 }

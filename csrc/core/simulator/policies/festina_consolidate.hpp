@@ -34,7 +34,7 @@ class FestinaConsolidation {
   bool open(const Gpu& g) const { return g.awake() && !draining(g); }
 
   // Every now and then: starts to empty a GPU, or wakes one.
-  void tick(Cluster& c, const FestinaClock& clock) {
+  void tick(Cluster& c, FestinaClock& clock) {
     if (!options_.parking || c.now_ms() - ticked_ms_ < options_.every_ms) return;
     ticked_ms_ = c.now_ms();
     if (drain_) return advance(c, c.gpu(drain_->gpu));
@@ -94,7 +94,6 @@ class FestinaConsolidation {
     double gain_j;
     std::vector<Move> moves;
   };
-  using Share = FestinaClock::Share;
 
   void mark(const Cluster& c, const Gpu& g) {
     since_ms_[static_cast<std::size_t>(g.index)] = c.now_ms();
@@ -104,27 +103,26 @@ class FestinaConsolidation {
   }
 
   // What it would gain to empty and park this GPU over the horizon; nothing if it cannot be.
-  std::optional<Drain> consider(Cluster& c, const FestinaClock& clock, const Gpu& g) const {
+  std::optional<Drain> consider(Cluster& c, FestinaClock& clock, const Gpu& g) const {
     if (!open(g) || g.loads > 0 || !settled(c, g)) return std::nullopt;
     if (g.requests > 0 && !options_.consolidation) return std::nullopt;
-    std::vector<Share> own;
-    clock.add_shares(g, own);
+    clock::GpuLoad own;
+    clock.add(c, g, own);
     const double now_w = clock.plan(c, own, g.clock).power_w;
     Drain drain{g.index, 0, {}};
-    std::vector<std::vector<Share>> added(static_cast<std::size_t>(c.gpus()));
+    std::vector<std::vector<const Lane*>> added(static_cast<std::size_t>(c.gpus()));
     std::vector<double> claimed(added.size(), 0.0);
     double moved_bytes = 0;
-    for (const Share& share : own) {
-      const Lane& l = *share.lane;
-      const double expected =
-          share.recent == nullptr ? 0 : clock.per_ms(c, *share.recent) * options_.horizon_ms;
+    for (const auto& lane : g.lanes) {
+      const Lane& l = *lane;
+      const double expected = clock.per_ms(c, g, l.model) * options_.horizon_ms;
       if (l.empty() && (expected < options_.rare || held_elsewhere(c, g, l.model))) continue;
       const int to = target(c, g, l, claimed);
       if (to == kNone) return std::nullopt;
       const double weights = needs_weights(c.gpu(to), l.model) ? c.weight_bytes(l.model) : 0;
       claimed[static_cast<std::size_t>(to)] += weights + l.reserved_bytes;
       moved_bytes += weights + l.reserved_bytes;
-      added[static_cast<std::size_t>(to)].push_back(share);
+      added[static_cast<std::size_t>(to)].push_back(&l);
       drain.moves.push_back({l.model, to});
     }
     double saved_w = now_w - c.device().parked_w;
@@ -132,13 +130,13 @@ class FestinaConsolidation {
     for (int i = 0; i < c.gpus(); ++i) {
       const Gpu& to = c.gpu(i);
       others = others || (open(to) && i != g.index);
-      std::vector<Share>& guests = added[static_cast<std::size_t>(i)];
+      const std::vector<const Lane*>& guests = added[static_cast<std::size_t>(i)];
       if (guests.empty()) continue;
-      std::vector<Share> shares;
-      clock.add_shares(to, shares);
-      const double before_w = clock.plan(c, shares, to.clock).power_w;
-      shares.insert(shares.end(), guests.begin(), guests.end());
-      const FestinaClock::Plan after = clock.plan(c, shares, to.clock);
+      clock::GpuLoad load;
+      clock.add(c, to, load);
+      const double before_w = clock.plan(c, load, to.clock).power_w;
+      for (const Lane* guest : guests) clock.add(c, g, *guest, load);
+      const clock::Plan after = clock.plan(c, load, to.clock);
       if (!after.fits) return std::nullopt;
       saved_w -= after.power_w - before_w;
     }
@@ -182,13 +180,13 @@ class FestinaConsolidation {
   }
 
   // The load of late is more than an awake GPU can keep in time: another one will be needed.
-  bool wake_ahead(Cluster& c, const FestinaClock& clock) {
+  bool wake_ahead(Cluster& c, FestinaClock& clock) {
     for (int i = 0; i < c.gpus(); ++i) {
       const Gpu& g = c.gpu(i);
       if (!g.awake()) continue;
-      std::vector<Share> shares;
-      clock.add_shares(g, shares);
-      if (clock.plan(c, shares, g.clock).fits) continue;
+      clock::GpuLoad load;
+      clock.add(c, g, load);
+      if (clock.plan(c, load, g.clock).fits) continue;
       for (int k = 0; k < c.gpus(); ++k) {
         if (c.gpu(k).power != Power::parked) continue;
         wake(c, c.gpu(k));
