@@ -78,6 +78,8 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     Attributes:
         endpoint: Where clients connect; port 0 is chosen by the system.
+        advertise: Host that they are told, for an agent that listens at 0.0.0.0; "" tells the host
+            of `endpoint`.
         policy: Local rule: ours, or the paper's (DESIGN 4.2).
         summary_hz: Summaries a second, 10-50.
         batch_max: Sequences in one step.
@@ -89,6 +91,7 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """
 
     endpoint: str = "tcp://127.0.0.1:0"
+    advertise: Annotated[str, Meta(max_length=253, pattern=r"^[A-Za-z0-9._-]*$")] = ""
     policy: Literal["festina", "paper"] = "festina"
     summary_hz: Annotated[float, Meta(ge=1, le=100)] = 20.0
     batch_max: PositiveInt = 32
@@ -119,6 +122,18 @@ class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     body_bytes_max: Annotated[int, Meta(gt=0, le=3 * 1024 * 1024)] = 1024 * 1024
     body_timeout_s: Positive = 30.0
     stall_s: Positive = 30.0
+
+
+class SecurityConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Keys of this process and keys that it admits (`festina keys`).
+
+    Attributes:
+        identity: File with this process's keys; "" has none, which only loopback sockets allow.
+        authorized: Folder of the public keys that its sockets admit.
+    """
+
+    identity: str = ""
+    authorized: str = ""
 
 
 class CpuPowerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -154,6 +169,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     scheduler: SchedulerConfig = SchedulerConfig()
     agent: AgentConfig = AgentConfig()
     gateway: GatewayConfig = GatewayConfig()
+    security: SecurityConfig = SecurityConfig()
     cpu_power: CpuPowerConfig = CpuPowerConfig()
     profiles: str = ""
     models_dir: str = ""

@@ -131,6 +131,12 @@ class ProtocolVersionError(ProtocolError):
     code = "protocol_version"
 
 
+class NotAllowedError(ProtocolError):
+    """The sender's key is not admitted, or its role may not say this."""
+
+    code = "not_allowed"
+
+
 class ConfigError(FestinaError):
     """A setting is unknown or has a value that is not allowed."""
 

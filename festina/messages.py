@@ -38,6 +38,7 @@ RequestId = Annotated[str, Meta(min_length=1, max_length=64)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=128)]
 AgentId = Annotated[str, Meta(min_length=1, max_length=64)]
 Endpoint = Annotated[str, Meta(max_length=256)]
+ServerKey = Annotated[str, Meta(max_length=40)]
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
@@ -88,6 +89,7 @@ class Placed(Message, frozen=True):
         epoch: Epoch of that agent; another epoch has forgotten the placement.
         endpoint: Where the agent listens to clients.
         ticket: Goes into `Generate`; tells the scheduler that the placement arrived.
+        server_key: Public key that the agent must have; "" where sockets have no keys.
     """
 
     request_id: RequestId
@@ -95,6 +97,7 @@ class Placed(Message, frozen=True):
     epoch: Count
     endpoint: Endpoint
     ticket: Count
+    server_key: ServerKey = ""
 
 
 class Refused(Message, frozen=True):
@@ -271,6 +274,7 @@ class Register(Message, frozen=True):
         clocks_mhz: Clocks it can be set to, ascending; empty where clocks cannot be set.
         memory_bytes: Device memory for weights and KV cache.
         models: Deployments it may host.
+        public_key: Key of its sockets, which clients pin; "" where sockets have no keys.
     """
 
     agent: AgentId
@@ -281,6 +285,7 @@ class Register(Message, frozen=True):
     clocks_mhz: Annotated[tuple[Small, ...], Meta(max_length=256)]
     memory_bytes: Count
     models: Annotated[tuple[ModelName, ...], Meta(max_length=4096)]
+    public_key: ServerKey = ""
 
 
 class Welcome(Message, frozen=True):
@@ -339,6 +344,7 @@ class Migrate(Message, frozen=True):
         endpoint: Where it listens.
         request_ids: Which of them; none means all of that deployment.
         method: Copy the KV cache, prefill again, or what costs less for each.
+        server_key: Public key that it must have; "" where sockets have no keys.
     """
 
     model: ModelName
@@ -347,6 +353,7 @@ class Migrate(Message, frozen=True):
     endpoint: Endpoint
     request_ids: Annotated[tuple[RequestId, ...], Meta(max_length=4096)] = ()
     method: Literal["cheapest", "copy", "recompute"] = "cheapest"
+    server_key: ServerKey = ""
 
 
 class Park(Message, frozen=True):

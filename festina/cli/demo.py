@@ -78,7 +78,7 @@ async def _drive(
         id(requests[index]): f"{requests[index].model}: {requests[index].turns[0].content}"
         for index in featured(requests)
     }
-    async with AsyncClient(endpoint, link=config.link) as client:
+    async with AsyncClient(endpoint, link=config.link, identity=config.security.identity) as client:
         with LiveRun(console, len(requests), shown) as live:
             return await drive(requests, streams_of(client, RETRIES), time.monotonic, live.observe)
 

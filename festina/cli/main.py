@@ -10,6 +10,7 @@ from festina.cli import (
     config,
     demo,
     env,
+    keys,
     models,
     process,
     profile,
@@ -55,6 +56,7 @@ app.command("simulate")(simulate.command)
 app.command("simulate-faults", hidden=True)(simulate_faults.command)
 app.command("report")(report.command)
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 app.command("config")(config.command)
 app.command("profile")(profile.command)
 app.command("env")(env.command)

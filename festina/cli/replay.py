@@ -72,7 +72,9 @@ async def _replay(
     retries: int,
     console: Console,
 ) -> Run:
-    async with AsyncClient(config.scheduler.endpoint, link=config.link) as client:
+    async with AsyncClient(
+        config.scheduler.endpoint, link=config.link, identity=config.security.identity
+    ) as client:
         cluster = await client.cluster()
         deployments = {info.model: info for info in cluster.deployments}
         requests = plan_requests(rows, deployments, rng)

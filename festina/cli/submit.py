@@ -78,7 +78,9 @@ async def _ask(
     echo: bool,
 ) -> Completion:
     async with (
-        AsyncClient(config.scheduler.endpoint, link=config.link) as client,
+        AsyncClient(
+            config.scheduler.endpoint, link=config.link, identity=config.security.identity
+        ) as client,
         client.generate(
             model,
             prompt=text,

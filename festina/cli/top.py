@@ -42,12 +42,16 @@ def command(
 
 
 async def _look(config: Config) -> Cluster:
-    async with AsyncClient(config.scheduler.endpoint, link=config.link) as client:
+    async with AsyncClient(
+        config.scheduler.endpoint, link=config.link, identity=config.security.identity
+    ) as client:
         return await client.cluster()
 
 
 async def _watch(config: Config, interval_s: float) -> None:
-    async with AsyncClient(config.scheduler.endpoint, link=config.link) as client:
+    async with AsyncClient(
+        config.scheduler.endpoint, link=config.link, identity=config.security.identity
+    ) as client:
         first = cluster_table(await client.cluster())
         with Live(first, auto_refresh=False, screen=True) as live:
             while True:

@@ -57,7 +57,12 @@ async def _serve(
     stop: Event,
 ) -> None:
     limits = ClientLimits(requests_max=config.gateway.requests_max)
-    async with AsyncClient(scheduler_endpoint, link=config.link, limits=limits) as client:
+    async with AsyncClient(
+        scheduler_endpoint,
+        link=config.link,
+        limits=limits,
+        identity=config.security.identity,
+    ) as client:
         server = uvicorn.Server(
             uvicorn.Config(
                 build_app(config, client, keys),

@@ -33,7 +33,8 @@ from festina.runtime.protocol.agent_effects import (
 )
 from festina.runtime.protocol.agent_links import CLIENTS, SCHEDULER
 from festina.runtime.protocol.effects import Send
-from festina.runtime.transport import Link, wait
+from festina.runtime.transport import Link, advertised, connect_scheduler, wait
+from festina.security.guard import admitting, build_guard
 
 RECEIVE_MAX = 256
 """Messages taken from one socket before the others get their turn."""
@@ -70,19 +71,23 @@ def run(
         DeviceError: The device is absent.
     """
     now = time.monotonic()
+    guard = build_guard(config.security, binds=True)
     built = agent_device.build(gpu, config, now)
     try:
         with (
             zmq.Context() as context,
-            Link.bind(context, config.agent.endpoint, config.link) as clients,
-            Link.connect(context, scheduler_endpoint, config.link) as scheduler,
+            admitting(guard, context),
+            Link.bind(context, config.agent.endpoint, config.link, guard) as clients,
+            connect_scheduler(context, scheduler_endpoint, config) as scheduler,
             ComputeThread[Job]() as compute,
         ):
             epoch = time.time_ns() // 1_000_000  # grows from one process to the next
-            identity = AgentIdentity(name, epoch, clients.endpoint)
+            reached_at = advertised(clients.endpoint, config.agent.advertise)
+            public_key = "" if guard is None else guard.public_key
+            identity = AgentIdentity(name, epoch, reached_at, public_key)
             logic = AgentLogic(identity, config, built.device, built.step_time, built.clocks)
             shell = _Shell(logic, built, compute, clients, scheduler, config)
-            announce(clients.endpoint)
+            announce(reached_at)
             shell.serve(stop, preloaded)
     finally:
         built.device.close()

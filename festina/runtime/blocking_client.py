@@ -89,6 +89,7 @@ class Client:
         endpoint: The scheduler's.
         link: Heartbeats and bounds of sockets.
         limits: Bounds of requests.
+        identity: File with this client's keys (`festina keys make`); "" for a cluster without.
     """
 
     def __init__(
@@ -97,8 +98,9 @@ class Client:
         *,
         link: LinkConfig = LinkConfig(),  # noqa: B008 (frozen)
         limits: ClientLimits = ClientLimits(),  # noqa: B008 (frozen)
+        identity: str = "",
     ) -> None:
-        self._client = AsyncClient(endpoint, link=link, limits=limits)
+        self._client = AsyncClient(endpoint, link=link, limits=limits, identity=identity)
         self._events: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 

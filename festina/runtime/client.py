@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self, Unpack
 
-from festina.config import LinkConfig
+from festina.config import LinkConfig, SecurityConfig
 from festina.messages import Cluster
 from festina.runtime.client_loop import ClientLoop
 from festina.runtime.generation import Collector, Completion, Options, TokenEvent, make_job
 from festina.runtime.protocol.client_effects import ClientLimits, Counters
 from festina.runtime.protocol.request import Event, Job
+from festina.security.guard import build_guard
 
 
 class AsyncStream:
@@ -82,6 +83,10 @@ class AsyncClient:
         endpoint: The scheduler's.
         link: Heartbeats and bounds of sockets.
         limits: Bounds of requests.
+        identity: File with this client's keys (`festina keys make`); "" for a cluster without.
+
+    Raises:
+        ConfigError: On entering: the endpoint or the file is wrong.
     """
 
     def __init__(
@@ -90,15 +95,23 @@ class AsyncClient:
         *,
         link: LinkConfig = LinkConfig(),  # noqa: B008 (frozen)
         limits: ClientLimits = ClientLimits(),  # noqa: B008 (frozen)
+        identity: str = "",
     ) -> None:
         self._endpoint = endpoint
+        self._security = SecurityConfig(identity=identity)
         self._link = link
         self._limits = limits
         self._loop: ClientLoop | None = None
 
     async def __aenter__(self) -> Self:
+        guard = build_guard(self._security, binds=False)
         self._loop = ClientLoop(
-            asyncio.get_running_loop(), self._endpoint, self._link, self._limits, random.Random()
+            asyncio.get_running_loop(),
+            self._endpoint,
+            self._link,
+            self._limits,
+            random.Random(),
+            guard,
         )
         return self
 

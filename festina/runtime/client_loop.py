@@ -26,6 +26,7 @@ from festina.runtime.protocol.client_effects import (
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.request import Ended, Event, Job
 from festina.runtime.transport import Link, check_endpoint
+from festina.security.guard import Guard
 
 READ_MAX = 256
 """Messages read from one link before others get their turn."""
@@ -42,6 +43,7 @@ class ClientLoop:
         link: Heartbeats and bounds of sockets.
         limits: Bounds of requests.
         rng: Spreads pauses before retries.
+        guard: Keys to prove; None where sockets have none.
 
     Raises:
         ConfigError: The endpoint is not allowed.
@@ -54,10 +56,12 @@ class ClientLoop:
         link: LinkConfig,
         limits: ClientLimits,
         rng: random.Random,
+        guard: Guard | None = None,
     ) -> None:
-        check_endpoint(endpoint)
+        check_endpoint(endpoint, guarded=guard is not None)
         self._loop = loop
         self._config = link
+        self._guard = guard
         self._logic = ClientLogic(link, limits, rng)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._links: dict[bytes, Link] = {}
@@ -65,7 +69,7 @@ class ClientLoop:
         self._listeners: dict[str, Listener] = {}
         self._cluster: list[asyncio.Future[Cluster]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._connect(SCHEDULER, endpoint)
+        self._connect(SCHEDULER, endpoint, "" if guard is None else guard.scheduler_key)
 
     @property
     def counters(self) -> Counters:
@@ -117,8 +121,8 @@ class ClientLoop:
                     self._tell(request_id, event)
                 case TellCluster(answer):
                     self._tell_cluster(answer)
-                case Connect(endpoint):
-                    self._connect_agent(endpoint)
+                case Connect(endpoint, server_key):
+                    self._connect_agent(endpoint, server_key)
                 case Disconnect(endpoint):
                     self._disconnect(endpoint.encode())
         self._set_timer()
@@ -146,13 +150,14 @@ class ClientLoop:
             else:
                 future.set_exception(answer)
 
-    def _connect(self, peer: bytes, endpoint: str) -> None:
-        link = self._links[peer] = Link.connect(self._context, endpoint, self._config)
+    def _connect(self, peer: bytes, endpoint: str, server_key: str) -> None:
+        link = Link.connect(self._context, endpoint, self._config, self._guard, server_key)
+        self._links[peer] = link
         self._loop.add_reader(link.fileno(), self._read_soon, peer)
 
-    def _connect_agent(self, endpoint: str) -> None:
+    def _connect_agent(self, endpoint: str, server_key: str) -> None:
         try:
-            self._connect(endpoint.encode(), endpoint)
+            self._connect(endpoint.encode(), endpoint, server_key)
         except ConfigError as error:
             now = time.monotonic()
             self._apply(self._logic.on_connect_failed(endpoint, error, now))

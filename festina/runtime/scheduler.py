@@ -16,6 +16,7 @@ from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.scheduler import SchedulerLogic
 from festina.runtime.transport import Link
 from festina.runtime.view import build_view
+from festina.security.guard import admitting, build_guard
 
 RECEIVE_MAX = 64
 """Messages read, then answered, together: a third cheaper than one after the other."""
@@ -41,9 +42,11 @@ def run(config: Config, announce: Callable[[str], None], stop: Event) -> None:
         UnknownModelError: No profile has a deployment's model.
     """
     view = build_view(config)
+    guard = build_guard(config.security, binds=True)
     with (
         zmq.Context() as context,
-        Link.bind(context, config.scheduler.endpoint, config.link) as link,
+        admitting(guard, context),
+        Link.bind(context, config.scheduler.endpoint, config.link, guard) as link,
     ):
         epoch = time.time_ns() // 1000  # grows from one process to the next
         logic = SchedulerLogic(config, view, epoch)

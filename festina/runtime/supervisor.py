@@ -22,7 +22,7 @@ from festina.config import Config
 from festina.engine.cpu import COMPUTE_ENV
 from festina.errors import StartError, from_info
 from festina.runtime.gpu_spec import parse_gpus
-from festina.runtime.transport import Link
+from festina.runtime.transport import connect_scheduler
 from festina.runtime.worker import STOP_TIMEOUT_S, Ready, Refusal, Report, Role, Task
 
 LINE_BYTES_MAX = 65536
@@ -244,7 +244,7 @@ class Cluster:
         missing = {gpu.name for gpu in self._gpus}
         with (
             zmq.Context() as context,
-            Link.connect(context, self._endpoint, self._config.link) as link,
+            connect_scheduler(context, self._endpoint, self._config) as link,
         ):
             while missing:
                 if self.deaths() or time.monotonic() > deadline:

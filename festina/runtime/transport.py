@@ -18,9 +18,10 @@ from typing import Self
 
 import zmq
 
-from festina.config import LinkConfig
+from festina.config import Config, LinkConfig
 from festina.errors import ConfigError, ProtocolError
 from festina.messages import FRAME_BYTES_MAX, AnyMessage, decode, encode
+from festina.security.guard import Guard, build_guard
 
 Received = tuple[bytes, AnyMessage | ProtocolError]
 """Who sent it (b"" on a DEALER), and what: a message, or why it is none."""
@@ -30,7 +31,7 @@ RECONNECT_MS = 20
 RECONNECT_MS_MAX = 500
 BACKLOG = 512
 
-_ENDPOINT = re.compile(r"tcp://(?P<host>[^:/]+):(?P<port>[0-9]{1,5})")
+_ENDPOINT = re.compile(r"tcp://(?P<host>[A-Za-z0-9._-]{1,253}):(?P<port>[0-9]{1,5})")
 _NOBLOCK = int(zmq.NOBLOCK)
 _FIRST_PART = int(zmq.NOBLOCK | zmq.SNDMORE)
 
@@ -46,16 +47,18 @@ class Delivery(enum.Enum):
     UNREACHABLE = "unreachable"
 
 
-def check_endpoint(endpoint: str, field: str = "endpoint") -> str:
+def check_endpoint(endpoint: str, field: str = "endpoint", *, guarded: bool = False) -> str:
     """`endpoint` in the form that ZeroMQ takes.
 
     Args:
-        endpoint: `tcp://HOST:PORT` with a loopback address; port 0 is chosen by the system.
+        endpoint: `tcp://HOST:PORT`; port 0 is chosen by the system. HOST is a loopback address, or
+            any IPv4 address or name where keys guard the socket.
         field: Setting to name in the error.
+        guarded: Peers must prove their keys.
 
     Raises:
-        ConfigError: It has another form, or an address beyond this machine, where anyone could
-            send: such an address needs CURVE keys, which this version does not have.
+        ConfigError: It has another form, or an address beyond this machine without keys, where
+            anyone could send.
     """
     match = _ENDPOINT.fullmatch(endpoint)
     if match is None or int(match["port"]) > 65535:
@@ -63,60 +66,134 @@ def check_endpoint(endpoint: str, field: str = "endpoint") -> str:
             f"{endpoint!r} is not an endpoint", field=field, expected="tcp://127.0.0.1:PORT"
         )
     host = "127.0.0.1" if match["host"] == "localhost" else match["host"]
-    try:
-        loopback = ipaddress.IPv4Address(host).is_loopback
-    except ipaddress.AddressValueError:
-        loopback = False
-    if not loopback:
+    if not guarded and not is_loopback(host):
         raise ConfigError(
             f"{endpoint!r} can be reached from other machines and has no keys",
             field=field,
-            expected="a loopback address, such as tcp://127.0.0.1:7000",
+            expected="a loopback address, such as tcp://127.0.0.1:7000, or `festina keys`",
         )
     return f"tcp://{host}:{int(match['port'])}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this is an IPv4 address that other machines cannot reach."""
+    try:
+        return ipaddress.IPv4Address(host).is_loopback
+    except ipaddress.AddressValueError:
+        return False
+
+
+def advertised(bound: str, host: str) -> str:
+    """The endpoint that others are told.
+
+    Args:
+        bound: What the socket listens at.
+        host: Host to tell instead; "" tells what it is.
+
+    Raises:
+        ConfigError: It listens at every address, and none was named to tell.
+    """
+    match = _ENDPOINT.fullmatch(bound)
+    if match is None:
+        raise ConfigError(f"{bound!r} is not an endpoint", field="agent.endpoint")
+    if not host and match["host"] == "0.0.0.0":  # noqa: S104 - compared, not listened at
+        raise ConfigError(
+            f"{bound} says nothing about where this machine is",
+            field="agent.advertise",
+            expected="the address or name that clients reach it at",
+        )
+    return f"tcp://{host or match['host']}:{match['port']}"
 
 
 class Link:
     """One socket. Not thread-safe: the thread that made it uses and closes it."""
 
-    def __init__(self, socket: zmq.Socket[bytes], endpoint: str, *, routes: bool) -> None:
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        endpoint: str,
+        *,
+        routes: bool,
+        guard: Guard | None = None,
+    ) -> None:
         self._socket = socket
         self._endpoint = endpoint
         self._routes = routes
+        self._guard = guard if routes else None
         self._rejecting = False  # parts of a message that has been refused are still to come
 
     @classmethod
-    def bind(cls, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, link: LinkConfig) -> Self:
+    def bind(
+        cls,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        link: LinkConfig,
+        guard: Guard | None = None,
+    ) -> Self:
         """A ROUTER at `endpoint`.
+
+        Args:
+            context: One that `guard` admits peers for (`Guard.admitting`).
+            endpoint: Where to listen.
+            link: Bounds.
+            guard: Peers must prove an authorised key, and are held to its role.
 
         Raises:
             ConfigError: The endpoint is not allowed, or in use.
         """
-        address = check_endpoint(endpoint)
+        address = check_endpoint(endpoint, guarded=guard is not None)
         socket = _socket(context, zmq.ROUTER, link)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.BACKLOG, BACKLOG)
         try:
+            if guard is not None:
+                guard.protect_server(socket)
             socket.bind(address)
+        except ConfigError:
+            socket.close(linger=0)
+            raise
         except zmq.ZMQError as error:
             socket.close(linger=0)
             raise ConfigError(
                 f"cannot listen at {address}: {error}", field="endpoint", expected="a free port"
             ) from error
-        return cls(socket, socket.getsockopt_string(zmq.LAST_ENDPOINT), routes=True)
+        bound = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        return cls(socket, bound, routes=True, guard=guard)
 
     @classmethod
     def connect(
-        cls, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, link: LinkConfig
+        cls,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        link: LinkConfig,
+        guard: Guard | None = None,
+        server_key: str = "",
     ) -> Self:
         """A DEALER to `endpoint`; it connects, and reconnects, in the background.
 
+        Args:
+            context: ZeroMQ's.
+            endpoint: Where to connect.
+            link: Bounds.
+            guard: Keys to prove; None for a server that asks for none.
+            server_key: Public key that the server must have, with a guard.
+
         Raises:
-            ConfigError: The endpoint is not allowed.
+            ConfigError: The endpoint is not allowed, or the key of the server is no key.
         """
-        address = check_endpoint(endpoint)
+        address = check_endpoint(endpoint, guarded=guard is not None)
         socket = _socket(context, zmq.DEALER, link)
-        socket.connect(address)
+        try:
+            if guard is not None:
+                guard.protect_client(socket, server_key)
+            socket.connect(address)
+        except zmq.ZMQError as error:
+            socket.close(linger=0)
+            raise ConfigError(
+                f"cannot connect to {address}: {error}",
+                field="endpoint",
+                expected="an address, and the 40 characters of the server's key",
+            ) from error
         return cls(socket, address, routes=False)
 
     @property
@@ -194,17 +271,38 @@ class Link:
 
     def _read(self, first: bytes) -> Received:
         """The rest of a message; its parts arrive together, so none is waited for."""
-        socket = self._socket
-        peer, frame = (first, socket.recv(_NOBLOCK)) if self._routes else (b"", first)
+        socket, sender, peer = self._socket, "", b""
+        frame: bytes | memoryview = first
+        if self._guard is not None:
+            part = socket.recv(_NOBLOCK, copy=False)
+            peer, frame, sender = first, part.buffer, str(part.get("User-Id"))
+        elif self._routes:
+            peer, frame = first, socket.recv(_NOBLOCK)
         if socket.getsockopt(zmq.RCVMORE):
             self._rejecting = True
             return peer, ProtocolError(
                 "a message of many parts", field="frame", expected="one part"
             )
         try:
-            return peer, decode(frame)
+            message = decode(frame)
+            if self._guard is not None:
+                self._guard.check(sender, message)
         except ProtocolError as error:
             return peer, error
+        return peer, message
+
+
+def connect_scheduler(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, config: Config
+) -> Link:
+    """A link to the scheduler, with the keys of the settings where there are any.
+
+    Raises:
+        ConfigError: The endpoint is not allowed, or the keys cannot be read.
+    """
+    guard = build_guard(config.security, binds=False)
+    key = "" if guard is None else guard.scheduler_key
+    return Link.connect(context, endpoint, config.link, guard, key)
 
 
 def wait(sources: Sequence[Link | int], timeout_s: float) -> bool:

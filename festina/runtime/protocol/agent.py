@@ -61,11 +61,13 @@ class AgentIdentity:
         agent: Name.
         epoch: New, and larger, for every process that bears this name.
         endpoint: Where it listens to clients.
+        public_key: Key that they pin; "" without keys.
     """
 
     agent: str
     epoch: int
     endpoint: str
+    public_key: str = ""
 
 
 @dataclass(slots=True)
@@ -339,6 +341,7 @@ class AgentLogic:
             clocks_mhz=self._device.clocks_mhz,
             memory_bytes=self._device.memory_bytes,
             models=tuple(item.name for item in self._config.deployments),
+            public_key=self._identity.public_key,
         )
 
     def _summary(self, now: float) -> Send:

@@ -215,7 +215,7 @@ class ClientLogic:
         agent = self._agents.get(placed.endpoint)
         if agent is None:
             agent = self._agents[placed.endpoint] = AgentLink(placed.endpoint, placed.epoch, now)
-            effects.append(Connect(placed.endpoint))
+            effects.append(Connect(placed.endpoint, placed.server_key))
         elif placed.epoch > agent.epoch:
             effects += self._restarted(agent, placed.epoch, now)
         agent.request_ids.add(request.request_id)

@@ -53,9 +53,15 @@ class TellCluster:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Open a link to the agent at `endpoint`; `Send.peer` names it by the endpoint's bytes."""
+    """Open a link to the agent at `endpoint`; `Send.peer` names it by the endpoint's bytes.
+
+    Attributes:
+        endpoint: Where it listens.
+        server_key: Public key that it must have; "" without keys.
+    """
 
     endpoint: str
+    server_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,7 +237,12 @@ class SchedulerLogic:
         )
         register = agent.register
         placed = Placed(
-            submit.request_id, register.agent, register.epoch, register.endpoint, self._ticket
+            submit.request_id,
+            register.agent,
+            register.epoch,
+            register.endpoint,
+            self._ticket,
+            register.public_key,
         )
         key = (peer, submit.request_id)
         self._pending[key] = _Pending(submit, placed)
