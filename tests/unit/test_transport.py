@@ -15,7 +15,9 @@ def test_localhost_means_the_ipv4_loopback_address():
     assert check_endpoint("tcp://localhost:7000") == "tcp://127.0.0.1:7000"
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.1", "gpu-1", "example.org", "127.0.0.1.nip.io"])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "192.168.0.1", "gpu-1", "example.org", "127.0.0.1.nip.io"]
+)
 def test_an_endpoint_that_others_can_reach_is_refused(host: str):
     with pytest.raises(ConfigError, match="keys") as caught:
         check_endpoint(f"tcp://{host}:7000", field="scheduler.endpoint")
