@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from festina.config import Config
@@ -59,7 +59,11 @@ def build(gpu: str, config: Config, now: float) -> Built:
     device, engine = open_engine(gpu, config, now)
     if gpu == "cpu":
         return Built(device, engine, lambda loaded: LearnedStepTime(cpu_prior(loaded)))
-    return _profiled(device, engine, config)
+    built = _profiled(device, engine, config)
+    if not isinstance(device, SimulatedDevice):
+        return built
+    wake_s = device.gpu.wake_ms / 1e3
+    return replace(built, wake=lambda: time.sleep(wake_s))
 
 
 def open_engine(gpu: str, config: Config, now: float) -> tuple[Device, Engine]:
@@ -103,9 +107,7 @@ def _profiled(device: Device, engine: Engine, config: Config) -> Built:
             return ProfiledStepTime(table, model)
         return LearnedStepTime(gpu_prior(loaded))
 
-    wake_s = device.gpu.wake_ms / 1e3
-    clocks = governor(table, device)
-    return Built(device, engine, step_time, clocks, wake=lambda: time.sleep(wake_s))
+    return Built(device, engine, step_time, governor(table, device))
 
 
 def profile_of(device: Device, config: Config) -> ProfileTable | None:
