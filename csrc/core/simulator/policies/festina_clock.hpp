@@ -78,13 +78,7 @@ class FestinaClock {
     return planner_.plan(ClockCost{c}, load, clock_now, c.now_ms());
   }
 
-  // Prompts per millisecond, by what came of late.
-  double per_ms(const Cluster& c, const Gpu& g, int model) const {
-    const State& s = gpus_[static_cast<std::size_t>(g.index)];
-    return s.recent.empty()
-               ? 0
-               : s.recent[static_cast<std::size_t>(model)].per_ms(options_.memory_ms, c.now_ms());
-  }
+  clock::Planner& planner() { return planner_; }
 
   // Sets the clock that the GPU should have, at most every few milliseconds.
   void govern(Cluster& c, Gpu& g) {

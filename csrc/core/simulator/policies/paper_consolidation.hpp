@@ -6,8 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/packing/assignment.hpp"
-#include "core/packing/replacement.hpp"
+#include "core/consolidation/paper.hpp"
 #include "core/simulator/cluster.hpp"
 #include "core/simulator/policies/paper_demand.hpp"
 #include "core/simulator/policies/paper_moves.hpp"
@@ -47,7 +46,7 @@ class PaperConsolidation {
   }
 
  private:
-  using Bins = std::vector<std::vector<int>>;  // places in `models_`
+  using Bins = consolidation::Bins;  // places in `models_`
 
   // Instances that became idle for their keep-alive since they were last asked about.
   bool any_expired(Cluster& c) {
@@ -70,10 +69,8 @@ class PaperConsolidation {
     const double share = 1 - options_.reserve;
     const packing::Capacity capacity{share * c.table().sms(c.full_rung()),
                                      share * c.device().memory_bytes};
-    const int needed = std::max(1, packing::gpus_needed(items_, capacity));
-    if (needed >= static_cast<int>(gpus.size())) return;
-    const Bins bins = packing::Replacement(items_, capacity).place(needed);
-    if (bins.size() < gpus.size()) begin(c, bins, gpus);
+    const auto bins = consolidation::fewer_gpus(items_, capacity, gpus.size());
+    if (bins) begin(c, *bins, gpus);
   }
 
   // Models that were asked for within the window, or are still at work.
@@ -85,11 +82,10 @@ class PaperConsolidation {
           windows_[static_cast<std::size_t>(m)].means(c.now_ms(), c.expected_output(m));
       if (load) {
         models_.push_back(m);
-        items_.push_back(demand_of(c, m, *load, options_.window_ms));
+        items_.push_back(consolidation::demand_of(paper_model(c, m), *load, options_.window_ms));
       } else if (at_work(c, m)) {
         models_.push_back(m);
-        items_.push_back({static_cast<double>(c.table().sms(0)), c.weight_bytes(m),
-                          static_cast<double>(c.table().clock_mhz(0)), 0});
+        items_.push_back(consolidation::least_demand_of(paper_model(c, m)));
       }
     }
   }
@@ -110,17 +106,13 @@ class PaperConsolidation {
 
   // The bins go to the GPUs to which the least has to be transferred.
   void begin(Cluster& c, const Bins& bins, const std::vector<int>& gpus) {
-    packing::Costs costs;
-    for (const std::vector<int>& bin : bins) {
-      std::vector<double>& row = costs.emplace_back();
-      for (const int gpu : gpus) row.push_back(transfer_ms(c, bin, gpu));
-    }
-    const std::vector<int> column = packing::assign(costs);
+    const std::vector<int> chosen = consolidation::gpus_of(
+        bins, gpus, [&](const std::vector<int>& bin, int gpu) { return transfer_ms(c, bin, gpu); });
     std::vector<int> target(static_cast<std::size_t>(c.models()), kNone);
     std::vector<bool> draining(static_cast<std::size_t>(c.gpus()), false);
     for (const int gpu : gpus) draining[static_cast<std::size_t>(gpu)] = true;
     for (std::size_t b = 0; b < bins.size(); ++b) {
-      const int gpu = gpus[static_cast<std::size_t>(column[b])];
+      const int gpu = chosen[b];
       draining[static_cast<std::size_t>(gpu)] = false;
       for (const int i : bins[b]) target[static_cast<std::size_t>(model_at(i))] = gpu;
     }
