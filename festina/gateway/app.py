@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from importlib import resources
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -12,12 +15,13 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from festina.config import Config
 from festina.errors import FestinaError, SchedulerLostError, UnknownModelError
+from festina.gateway import page
 from festina.gateway.answering import JSON, hang_up, send_body, send_stream, send_whole
 from festina.gateway.body import read_body
 from festina.gateway.choices import Backend, Choices
@@ -26,9 +30,18 @@ from festina.gateway.errors import MethodError, NotFoundError, problem
 from festina.gateway.keys import ApiKeys
 from festina.gateway.metrics import Metrics
 from festina.gateway.parameters import Call, Reader
+from festina.gateway.status import SAMPLE_S, History, status_of
 
-OPEN_PATHS = frozenset({"/health"})
-"""What load balancers ask without a key; it tells nothing but whether the cluster serves."""
+OPEN_PATHS = frozenset({"/health", "/"})
+"""What is served without a key: whether the cluster serves, and the page, which asks for one."""
+
+PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; connect-src 'self'; img-src data:; "
+    "script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-ancestors 'none'; "
+    "base-uri 'none'; form-action 'none'",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-cache",
+}
 
 
 def build_app(config: Config, backend: Backend, keys: ApiKeys) -> Starlette:
@@ -51,7 +64,10 @@ def build_app(config: Config, backend: Backend, keys: ApiKeys) -> Starlette:
             Route("/v1/models/{model:path}", pages.model),
             Route("/health", pages.health),
             Route("/metrics", pages.scrape),
+            Route("/status", pages.status),
+            Route("/", pages.live),
         ],
+        lifespan=pages.sampling,
         middleware=[Middleware(_KeyGuard, keys=keys)],
         exception_handlers={FestinaError: _on_error, HTTPException: _on_http, Exception: _on_bug},
     )
@@ -65,7 +81,7 @@ class _KeyGuard:
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] not in OPEN_PATHS:
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
             try:
                 self._keys.check(Headers(scope=scope).get("authorization", "").encode("latin-1"))
             except FestinaError as error:
@@ -114,7 +130,9 @@ class _Pages:
         self._glance = Glance(backend)
         self._collector = ClusterCollector()
         self.metrics.registry.register(self._collector)
-        self._dead_ms = config.link.heartbeat_s * config.link.missed_max * 1000
+        self._history = History()
+        self._page = (resources.files(page) / "index.html").read_text("utf-8")
+        self._dead_s = config.link.heartbeat_s * config.link.missed_max
         created = int(time.time())
         self._cards = {
             item.name: {
@@ -145,10 +163,40 @@ class _Pages:
             cluster = await self._glance.cluster()
         except SchedulerLostError as error:
             return _json({"status": "unavailable", "reason": error.message}, 503)
-        alive = sum(agent.silent_ms <= self._dead_ms for agent in cluster.agents)
+        alive = sum(agent.silent_ms <= self._dead_s * 1000 for agent in cluster.agents)
         if not alive:
             return _json({"status": "unavailable", "reason": "no agent is heard"}, 503)
         return _json({"status": "ok", "agents": alive})
+
+    async def status(self, _: Request) -> Response:
+        """`GET /status`: the cluster now, and the last hour of it."""
+        cluster = await self._glance.cluster()
+        now = time.monotonic()
+        status = status_of(cluster, self.metrics.shares, self._history, self._dead_s, now)
+        return _json(status)
+
+    async def live(self, _: Request) -> Response:
+        """`GET /`: the page that shows it."""
+        return HTMLResponse(self._page, headers=PAGE_HEADERS)
+
+    @asynccontextmanager
+    async def sampling(self, _: Starlette) -> AsyncIterator[None]:
+        """While the application runs, the history grows."""
+        task = asyncio.create_task(self._sample())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _sample(self) -> None:
+        while True:
+            with suppress(SchedulerLostError):  # a gap in the curves tells
+                self._history.add(
+                    await self._glance.cluster(), self.metrics.shares, time.monotonic()
+                )
+            await asyncio.sleep(SAMPLE_S)
 
     async def scrape(self, _: Request) -> Response:
         """`GET /metrics`."""

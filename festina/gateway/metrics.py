@@ -6,10 +6,12 @@ Model names come from the settings alone: strangers cannot make new time series.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from festina.errors import CancelledError, FestinaError
 from festina.gateway.errors import problem
+from festina.gateway.status import Shares
 from festina.report.stats import percentile
 from festina.runtime.protocol.request import Ended
 from festina.types import Slo
@@ -33,7 +35,12 @@ TOKENS = tuple(step * 10**power for power in range(6) for step in (1, 2, 5))
 
 
 class Metrics:
-    """Counters and histograms in a registry of their own."""
+    """Counters and histograms in a registry of their own.
+
+    Attributes:
+        registry: For Prometheus.
+        shares: Sums of each model's requests, for the live page.
+    """
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
@@ -75,7 +82,7 @@ class Metrics:
             (*model, "attained"), registry=registry,
         )  # fmt: skip
         self._costs: dict[tuple[str, str], tuple[float, int]] = {}
-        self._verdicts: dict[str, tuple[int, int]] = {}
+        self.shares: dict[str, Shares] = {}
 
     def ended(self, model: str, slo: Slo, end: Ended, elapsed_s: float) -> None:
         """A request ended well.
@@ -115,13 +122,19 @@ class Metrics:
         self._costs[model, source] = (total_j, tokens)
         if tokens:
             self._per_token.labels(model, source).set(total_j / tokens)
+        share = self.shares.get(model, Shares())
+        self.shares[model] = replace(
+            share,
+            energy_j=share.energy_j + joules,
+            tokens=share.tokens + end.usage.output_tokens,
+        )
 
     def _judge(self, model: str, *, attained: bool) -> None:
-        good, total = self._verdicts.get(model, (0, 0))
-        good, total = good + attained, total + 1
-        self._verdicts[model] = (good, total)
+        share = self.shares.get(model, Shares())
+        share = replace(share, good=share.good + attained, judged=share.judged + 1)
+        self.shares[model] = share
         self._judged.labels(model, str(attained).lower()).inc()
-        self._attainment.labels(model).set(good / total)
+        self._attainment.labels(model).set(share.good / share.judged)
 
 
 def attained(slo: Slo, end: Ended) -> bool:

@@ -68,7 +68,7 @@ async def _serve(
                 build_app(config, client, keys),
                 http=BoundedProtocol,
                 ws="none",
-                lifespan="off",
+                lifespan="on",
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,

@@ -1,0 +1,1 @@
+"""The live page: one file, nothing from the network."""
