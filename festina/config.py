@@ -113,6 +113,7 @@ class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         body_bytes_max: Largest body of a request.
         body_timeout_s: How long a body may take to arrive.
         stall_s: How long a client may leave its stream unread before it is cancelled.
+        vllm_names: Metrics that vLLM has too are also shown under its names, for its dashboards.
     """
 
     http: str = ""
@@ -122,6 +123,7 @@ class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     body_bytes_max: Annotated[int, Meta(gt=0, le=3 * 1024 * 1024)] = 1024 * 1024
     body_timeout_s: Positive = 30.0
     stall_s: Positive = 30.0
+    vllm_names: bool = False
 
 
 class SecurityConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -31,6 +31,7 @@ from festina.gateway.keys import ApiKeys
 from festina.gateway.metrics import Metrics
 from festina.gateway.parameters import Call, Reader
 from festina.gateway.status import SAMPLE_S, History, status_of
+from festina.gateway.vllm_names import vllm_registry
 
 OPEN_PATHS = frozenset({"/health", "/"})
 """What is served without a key: whether the cluster serves, and the page, which asks for one."""
@@ -129,7 +130,11 @@ class _Pages:
         self.metrics = Metrics()
         self._glance = Glance(backend)
         self._collector = ClusterCollector()
-        self.metrics.registry.register(self._collector)
+        registry = self.metrics.registry
+        registry.register(self._collector)
+        self._registries = [registry]
+        if config.gateway.vllm_names:
+            self._registries.append(vllm_registry(registry))
         self._history = History()
         self._page = (resources.files(page) / "index.html").read_text("utf-8")
         self._dead_s = config.link.heartbeat_s * config.link.missed_max
@@ -204,7 +209,8 @@ class _Pages:
             self._collector.cluster = await self._glance.cluster()
         except SchedulerLostError:  # a gauge tells; the gateway's own figures stay readable
             self._collector.cluster = None
-        return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        text = b"".join(generate_latest(registry) for registry in self._registries)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 def _json(value: object, status: int = 200) -> Response:

@@ -87,6 +87,12 @@ def _gpus(agents: tuple[AgentInfo, ...]) -> Iterator[Metric]:
         "All that the GPU used since its agent started, idle time included",
         labels=("gpu", "source"),
     )
+    sms = GaugeMetricFamily("festina_sm_partition", "SMs given to running steps", labels=("gpu",))
+    parked = GaugeMetricFamily("festina_gpu_parked", "1 while it is parked", labels=("gpu",))
+    draining = GaugeMetricFamily("festina_gpu_draining", "1 while it is emptied", labels=("gpu",))
+    moving = GaugeMetricFamily(
+        "festina_requests_moving", "On their way to another GPU", labels=("gpu",)
+    )
     silence = GaugeMetricFamily(
         "festina_agent_silence_seconds", "Since the agent was last heard", labels=("gpu",)
     )
@@ -101,12 +107,17 @@ def _gpus(agents: tuple[AgentInfo, ...]) -> Iterator[Metric]:
         power.add_metric((agent.agent, source), summary.power_w)
         clock.add_metric((agent.agent,), summary.clock_mhz)
         energy.add_metric((agent.agent, source), summary.energy_j)
+        sms.add_metric((agent.agent,), summary.sms_total - summary.sms_free)
+        parked.add_metric((agent.agent,), float(summary.parked))
+        draining.add_metric((agent.agent,), float(summary.draining))
+        moving.add_metric((agent.agent,), summary.moving)
         silence.add_metric((agent.agent,), agent.silent_ms / 1000)
         if summary.health.temperature_c is not None:
             temperature.add_metric((agent.agent,), summary.health.temperature_c)
         for reason in summary.health.throttle:
             throttled.add_metric((agent.agent, reason), 1)
-    yield from (power, clock, energy, silence, temperature, throttled)
+    yield from (power, clock, energy, sms, parked, draining, moving)
+    yield from (silence, temperature, throttled)
 
 
 def _models(cluster: Cluster) -> Iterator[Metric]:

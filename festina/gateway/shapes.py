@@ -36,9 +36,9 @@ def usage_of(usages: Sequence[Usage], choices_per_prompt: int) -> dict[str, obje
     )
     sources = {usage.energy_source for usage in usages}
     if len(sources) > 1:
-        return counts | {"energy_j": None, "energy_source": MIXED}
+        return counts | {"energy_joules": None, "energy_source": MIXED}
     energy_j = sum(usage.energy_j for usage in usages)
-    return counts | {"energy_j": energy_j, "energy_source": sources.pop()}
+    return counts | {"energy_joules": energy_j, "energy_source": sources.pop()}
 
 
 def tokens_of(prompt: int, completion: int) -> dict[str, object]:

@@ -69,7 +69,7 @@ def test_openais_client_gets_a_whole_chat(client):
     assert len(answer.choices[0].message.content) == 5
     assert answer.choices[0].finish_reason == "length"
     assert answer.usage.completion_tokens == 5
-    assert answer.usage.energy_j > 0
+    assert answer.usage.energy_joules > 0
     assert answer.usage.energy_source == "modelled"
 
 

@@ -114,13 +114,18 @@ class RoteBackend:
         return [Accepted(name, 7), *tokens, end]
 
 
-def ask(backend, path, body=None, *, keys=(), headers=None, config=CONFIG):
-    """The answer of a gateway in this process: GET without a body, POST with one."""
+def ask(backend, path, body=None, *, keys=(), headers=None, config=CONFIG, before=()):
+    """The answer of a gateway in this process: GET without a body, POST with one.
+
+    `before` is what is posted to it first: pairs of path and body.
+    """
 
     async def _ask():
         app = build_app(config, backend, ApiKeys(keys))
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            for path_before, body_before in before:
+                await client.post(path_before, json=body_before, headers=headers)
             if body is None:
                 return await client.get(path, headers=headers)
             if isinstance(body, bytes):

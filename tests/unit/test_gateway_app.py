@@ -43,7 +43,7 @@ def test_a_whole_chat(backend):
     assert choice["finish_reason"] == "stop"
     assert answer["usage"] == {
         "prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11,
-        "energy_j": 0.5, "energy_source": "modelled",
+        "energy_joules": 0.5, "energy_source": "modelled",
     }  # fmt: skip
 
 
@@ -52,12 +52,12 @@ def test_whole_texts_of_many_prompts_count_each_prompt_once(backend):
     assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2, 3]
     assert [job.generate.text for job in backend.jobs] == ["a", "a", "b", "b"]
     assert (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]) == (14, 16)
-    assert answer["usage"]["energy_j"] == 2.0
+    assert answer["usage"]["energy_joules"] == 2.0
 
 
 def test_joules_of_different_provenance_are_not_added_up(backend):
     answer = ask(backend, TEXT, {"model": "mixed", "prompt": "a", "n": 2}).json()
-    assert answer["usage"]["energy_j"] is None
+    assert answer["usage"]["energy_joules"] is None
     assert answer["usage"]["energy_source"] == "mixed"
 
 
@@ -67,7 +67,7 @@ def test_a_streamed_chat_ends_with_the_usage(backend):
     assert response.headers["content-type"].startswith("text/event-stream")
     *chunks, last = events(response)
     assert last["choices"] == []
-    assert last["usage"]["energy_j"] == 0.5
+    assert last["usage"]["energy_joules"] == 0.5
     assert all(chunk["usage"] is None for chunk in chunks)
     assert len({chunk["id"] for chunk in [*chunks, last]}) == 1
     choices = [chunk["choices"][0] for chunk in chunks]
