@@ -9,18 +9,20 @@ import numpy as np
 from festina import _core
 from festina.control.profile_csv import ModelProfile
 from festina.errors import ProfileError
+from festina.types import Provenance
 
 
 def check_same_device(first: ModelProfile, other: ModelProfile) -> None:
-    """Two profiles can be in one table.
+    """Two profiles can be in one table: a measured one beside a modelled one, too.
 
     Raises:
         ProfileError: They are of different devices, SMs or clocks, or of the same model.
     """
 
     def device(profile: ModelProfile) -> dict[str, object]:
-        names = ("device", "sms_total", "memory_bytes", "parked_w", "power_cap_w")
-        found: dict[str, object] = {name: getattr(profile.info, name) for name in names}
+        found: dict[str, object] = {
+            name: getattr(profile.info, name) for name in ("device", "sms_total")
+        }
         return found | {"sms": profile.sms, "clock_mhz": profile.clocks_mhz}
 
     if first.info.model == other.info.model:
@@ -36,8 +38,13 @@ def check_same_device(first: ModelProfile, other: ModelProfile) -> None:
 
 
 def table_spec(profiles: Sequence[ModelProfile]) -> _core.TableSpec:
-    """The native description of profiles that share one device; idle power is their mean."""
-    first = profiles[0]
+    """The native description of profiles that share one device.
+
+    What is the device's and not a model's (memory, power limits, idle power) is taken from measured
+    profiles where there are some, else from all: idle power is their mean, the rest the first's.
+    """
+    telling = [one for one in profiles if one.info.power_source is Provenance.MEASURED] or profiles
+    first = telling[0]
     spec = _core.TableSpec()
     spec.device = first.info.device
     spec.sms_total = first.info.sms_total
@@ -46,7 +53,7 @@ def table_spec(profiles: Sequence[ModelProfile]) -> _core.TableSpec:
     spec.power_cap_w = first.info.power_cap_w
     spec.sms = list(first.sms)
     spec.clocks_mhz = list(first.clocks_mhz)
-    spec.idle_w = np.mean([profile.idle_w for profile in profiles], axis=0).tolist()
+    spec.idle_w = np.mean([profile.idle_w for profile in telling], axis=0).tolist()
     spec.models = [_model_spec(profile) for profile in profiles]
     grids = [grid for profile in profiles for grid in (profile.prefill, profile.decode)]
     spec.set_cells(np.concatenate([np.ascontiguousarray(grid.cells).ravel() for grid in grids]))

@@ -25,6 +25,7 @@ class Device(Protocol):
         clocks_mhz: Clocks that can be set, ascending; empty where none can.
         partitions: SM ladder, whole device first. The two halves of a rung share no SM.
         memory_bytes: Memory for weights and KV cache.
+        power_cap_w: Power limit; infinite where there is none.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class Device(Protocol):
     clocks_mhz: tuple[int, ...]
     partitions: tuple[SmPartition, ...]
     memory_bytes: int
+    power_cap_w: float
 
     def clock_mhz(self) -> int:
         """Clock now; 0 where it cannot be read."""

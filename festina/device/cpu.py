@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from festina.config import CpuPowerConfig
@@ -29,6 +30,7 @@ class CpuDevice:
     kind = "cpu"
     sms_total = 1
     clocks_mhz: tuple[int, ...] = ()
+    power_cap_w = math.inf
     partitions: tuple[SmPartition, ...] = (SmPartition(rung=0, sms=1),)
 
     def __init__(self, power: CpuPowerConfig, *, now: float, memory_bytes: int = 0) -> None:

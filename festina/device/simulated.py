@@ -36,6 +36,7 @@ class SimulatedDevice:
             SmPartition(rung=rung, sms=sms) for rung, sms in enumerate(reversed(gpu.sms_ladder))
         )
         self.memory_bytes = gpu.memory_bytes
+        self.power_cap_w = gpu.power.cap_w
         self.gpu = gpu
         self._clock_mhz = gpu.clock_max_mhz
         self._switch: _ClockSwitch | None = None

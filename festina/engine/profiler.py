@@ -1,71 +1,54 @@
 """Measures a resident model on a device: latency and power of prefill and decode steps.
 
-The profiler drives any `Engine` on any `Device` and gives the rows of a profile. Token ids are
-random, since neither caches nor multipliers treat zeros as they treat text. It needs the device for
-itself.
+The profiler drives any `Engine` on any `Device` and gives the points of a plan as measurements.
+Token ids are random, since neither caches nor multipliers treat zeros as they treat text. It needs
+the device for itself.
+
+Where a counter measures energy, a point's steps are repeated until its window is long enough; the
+power of a step is then (mean power − idle power at that clock) / share of the window that was
+steps. Elsewhere the device models the energy of each step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from festina.device.base import Device
+from festina.device.energy_window import EnergyWindow
 from festina.engine.base import BLOCK_TOKENS, Batch, Chunk, Engine, LoadedModel, StepResult
+from festina.engine.measurements import Measurement
+from festina.engine.profile_plan import Point, ProfilePlan
 from festina.errors import BadRequestError, DeviceError
-from festina.profile_format import ProfileRow
 from festina.types import OperatingPoint, Provenance, Sampling, SmPartition
 
 _FILL_TOKENS = 128
 _GREEDY = Sampling()
 _CLOCK_POLL_S = 0.02
 _CLOCK_POLLS_MAX = 250
+_FADE_S = 1.5
+"""Longer than the window over which devices average power."""
+_COUNTER_POLL_S = 0.05
+_COUNTER_STILL_S = 30.0
+"""A counter that has not moved for so long does not count."""
 _MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 
-@dataclass(frozen=True, slots=True)
-class ProfilePlan:
-    """What to measure.
+@dataclass(slots=True)
+class _Series:
+    """Steps of one point."""
 
-    Attributes:
-        prefill_tokens: New tokens of a prefill step.
-        prefill_cached: Tokens cached before it.
-        decode_batches: Sequences of a decode step.
-        decode_contexts: Tokens cached per sequence.
-        repeats: Steps measured per point.
-        warm_up: Steps thrown away before them.
-        seed: Seed of the token ids.
-    """
-
-    prefill_tokens: tuple[int, ...] = (1, 16, 64, 128, 256)
-    prefill_cached: tuple[int, ...] = (0, 512, 1792)
-    decode_batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    decode_contexts: tuple[int, ...] = (16, 512, 2016)
-    repeats: int = 5
-    warm_up: int = 1
-    seed: int = 0
+    results: list[StepResult] = field(default_factory=list)
+    clocks_mhz: list[int] = field(default_factory=list)
+    modelled_j: float = 0.0
+    window: EnergyWindow = field(default_factory=EnergyWindow)
 
     @property
-    def sequence_blocks(self) -> int:
-        """KV blocks of the longest sequence."""
-        prefill = max(self.prefill_tokens) + max(self.prefill_cached)
-        return -(-max(prefill, max(self.decode_contexts) + 1) // BLOCK_TOKENS)
-
-    @property
-    def kv_tokens(self) -> int:
-        """KV pool that the plan needs."""
-        return max(self.decode_batches) * self.sequence_blocks * BLOCK_TOKENS
-
-
-@dataclass(frozen=True, slots=True)
-class _Spot:
-    """Where a step runs."""
-
-    clock_mhz: int
-    partition: SmPartition
+    def latencies_ms(self) -> NDArray[np.float64]:
+        return np.array([result.latency_ms for result in self.results])
 
 
 class Profiler:
@@ -78,6 +61,9 @@ class Profiler:
         plan: What to measure.
         clock: Monotonic seconds, as the device knows them.
         sleep: Waits for so many seconds.
+
+    Attributes:
+        points: What is measured, in this order.
 
     Raises:
         BadRequestError: The plan does not fit the model's context or its KV pool.
@@ -93,7 +79,6 @@ class Profiler:
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
-        _require_room(loaded, plan)
         self._engine = engine
         self._loaded = loaded
         self._device = device
@@ -101,99 +86,161 @@ class Profiler:
         self._clock = clock
         self._sleep = sleep
         self._rng = np.random.default_rng(plan.seed)
-        blocks = np.arange(max(plan.decode_batches) * plan.sequence_blocks, dtype=np.int32)
-        self._tables = blocks.reshape(-1, plan.sequence_blocks)
+        self._partitions = {one.sms: one for one in reversed(device.partitions) if one.side == 0}
+        clocks_mhz = plan.clocks_mhz or device.clocks_mhz or (device.run_clock_mhz(),)
+        self.points = plan.points(self._partitions, clocks_mhz)
+        self._asked_mhz: int | None = None
+        _require_room(loaded, self.points)
 
-    @property
-    def points(self) -> int:
-        """How many rows there will be."""
-        plan = self._plan
-        prefill = len(plan.prefill_tokens) * len(plan.prefill_cached)
-        decode = len(plan.decode_batches) * len(plan.decode_contexts)
-        clocks = len(self._device.clocks_mhz) or 1
-        return clocks * (len(self._device.partitions) * (prefill + decode) + 1)
-
-    def rows(self) -> Iterator[ProfileRow]:
-        """Every row of the plan, as it is measured: per clock its SM rungs, then its idle power.
+    def measurements(
+        self, kept: Mapping[Point, Measurement] | None = None
+    ) -> Iterator[Measurement]:
+        """Every point that is not kept from an earlier run, as it is measured.
 
         Raises:
             EngineError: A step failed.
-            DeviceError: A clock did not come to hold.
+            DeviceError: A clock did not come to hold, or the energy counter stands still.
         """
-        self._fill()
-        for clock_mhz in self._device.clocks_mhz or (0,):
-            self._set_clock(clock_mhz)
-            for partition in reversed(self._device.partitions):
-                spot = _Spot(clock_mhz, partition)
-                yield from self._prefill_rows(spot)
-                yield from self._decode_rows(spot)
-            yield self._idle_row(clock_mhz)
+        kept = kept or {}
+        left = [point for point in self.points if point not in kept]
+        if any(point.phase != "idle" for point in left):
+            self._fill()
+        idle = {one.clock_mhz: one for one in kept.values() if one.phase == "idle"}
+        for point in left:
+            self._set_clock(point.clock_mhz)
+            if point.phase == "idle":
+                idle[point.clock_mhz] = self._idle(point)
+                yield idle[point.clock_mhz]
+            else:
+                yield self._measure(point, idle[point.clock_mhz].power_w)
 
     def _fill(self) -> None:
-        """Put random content into the first sequence's blocks and copy it to all others."""
-        first = self._tables[0]
-        spot = _Spot(self._device.clock_mhz(), self._device.partitions[0])
-        tokens = len(first) * BLOCK_TOKENS
-        for start in range(0, tokens, _FILL_TOKENS):
-            count = min(_FILL_TOKENS, tokens - start)
-            self._step(spot, (self._chunk(first, start, count, sampling=None),))
+        """Put random content into the blocks of the longest sequence, and copy it to all others."""
+        spot = self._partitions[max(self._partitions)]
+        count = -(-max(point.sequence_tokens for point in self.points) // BLOCK_TOKENS)
+        first = np.arange(count, dtype=np.int32)
+        for start in range(0, count * BLOCK_TOKENS, _FILL_TOKENS):
+            tokens = min(_FILL_TOKENS, count * BLOCK_TOKENS - start)
+            self._step(spot, 0, (self._chunk(first, start, tokens, sampling=None),))
         data = self._engine.export_blocks(self._loaded.model, first)
-        for table in self._tables[1:]:
-            self._engine.import_blocks(self._loaded.model, table, data)
+        blocks = max(point.kv_tokens for point in self.points) // BLOCK_TOKENS
+        for begin in range(count, blocks, count):
+            table = np.arange(begin, min(begin + count, blocks), dtype=np.int32)
+            self._engine.import_blocks(self._loaded.model, table, data[: len(table)])
 
-    def _prefill_rows(self, spot: _Spot) -> Iterator[ProfileRow]:
-        for tokens in self._plan.prefill_tokens:
-            for cached in self._plan.prefill_cached:
-                chunks = (self._chunk(self._tables[0], cached, tokens),)
-                yield self._measure("prefill", spot, tokens, cached, chunks)
-
-    def _decode_rows(self, spot: _Spot) -> Iterator[ProfileRow]:
-        for batch in self._plan.decode_batches:
-            for context in self._plan.decode_contexts:
-                chunks = tuple(self._chunk(table, context, 1) for table in self._tables[:batch])
-                yield self._measure("decode", spot, batch, context, chunks)
-
-    def _measure(
-        self, phase: str, spot: _Spot, tokens: int, context: int, chunks: tuple[Chunk, ...]
-    ) -> ProfileRow:
-        for _ in range(self._plan.warm_up):
-            self._step(spot, chunks)
-        results, energies_j = [], []
-        for _ in range(self._plan.repeats):
-            result = self._step(spot, chunks)
-            results.append(result)
-            energies_j.append(self._account(result))
-        latencies_ms = np.array([result.latency_ms for result in results])
+    def _measure(self, point: Point, idle_w: float) -> Measurement:
+        partition, chunks = self._partitions[point.sms], self._chunks(point)
+        self._warm_up(point, partition, chunks)
+        series = self._series(point, partition, chunks)
+        latencies_ms = series.latencies_ms
         latency_ms = float(np.median(latencies_ms))
-        return ProfileRow(
-            phase=phase,
-            sms=spot.partition.sms,
-            clock_mhz=spot.clock_mhz,
-            tokens=tokens,
-            context=context,
+        first, health = series.results[0], self._device.health()
+        busy_s = float(latencies_ms.sum()) / 1e3
+        measured = self._measured
+        power_w = series.modelled_j / busy_s
+        if measured:
+            power_w = max(0.0, series.window.mean_w - idle_w) / series.window.covered
+        return Measurement(
+            phase=point.phase,
+            sms=point.sms,
+            clock_mhz=point.clock_mhz,
+            tokens=point.tokens,
+            context=point.context,
             latency_ms=latency_ms,
-            power_w=1e3 * sum(energies_j) / float(latencies_ms.sum()),
-            flops_per_s=1e3 * results[0].flops / latency_ms,
-            bytes_per_s=1e3 * results[0].bytes_moved / latency_ms,
+            power_w=power_w,
+            power_source=Provenance.MEASURED if measured else Provenance.MODELLED,
+            flops_per_s=1e3 * first.flops / latency_ms,
+            bytes_per_s=1e3 * first.bytes_moved / latency_ms,
             spread=_spread(latencies_ms),
-            samples=len(results),
-            source=Provenance.MEASURED.value,
+            samples=len(series.results),
+            observed_mhz=int(np.median(series.clocks_mhz)),
+            window_s=series.window.length_s if measured else busy_s,
+            covered=series.window.covered if measured else 1.0,
+            temperature_c=health.temperature_c,
+            throttle=health.throttle,
         )
 
-    def _idle_row(self, clock_mhz: int) -> ProfileRow:
-        self._sleep(1.5)  # longer than the window over which devices average power
-        reading = self._device.power_w(self._clock())
-        source = reading.source.value
-        return ProfileRow("idle", 0, clock_mhz, 0, 0, 0.0, reading.value, 0.0, 0.0, 0.0, 1, source)
+    @property
+    def _measured(self) -> bool:
+        """Whether a sensor counts the device's energy."""
+        return self._device.energy_j(self._clock()).source is Provenance.MEASURED
 
-    def _step(self, spot: _Spot, chunks: tuple[Chunk, ...]) -> StepResult:
-        point = OperatingPoint(spot.clock_mhz, spot.partition.sms)
-        return self._engine.step(Batch(self._loaded.model, chunks, point, spot.partition))
+    def _warm_up(self, point: Point, partition: SmPartition, chunks: tuple[Chunk, ...]) -> None:
+        start, steps = self._clock(), 0
+        settle_s = self._plan.settle_s if self._measured else 0.0
+        while steps < self._plan.warm_up or self._clock() - start < settle_s:
+            self._step(partition, point.clock_mhz, chunks)
+            steps += 1
+
+    def _series(self, point: Point, partition: SmPartition, chunks: tuple[Chunk, ...]) -> _Series:
+        """Steps until there are enough of them and the window of the counter is long enough."""
+        series, measured, start = _Series(), self._measured, self._clock()
+        while True:
+            result = self._step(partition, point.clock_mhz, chunks)
+            now = self._clock()
+            series.results.append(result)
+            series.clocks_mhz.append(self._device.clock_mhz())
+            if measured:
+                energy_j = self._device.energy_j(now).value
+                series.window.look(now, energy_j, result.latency_ms / 1e3)
+                if series.window.length_s == 0.0 and now - start > _COUNTER_STILL_S:
+                    raise _still(now - start)
+            else:
+                series.modelled_j += self._account(result)
+            long_enough = not measured or series.window.length_s >= max(self._plan.point_s, 1e-9)
+            if len(series.results) >= self._plan.repeats and long_enough:
+                return series
+
+    def _idle(self, point: Point) -> Measurement:
+        """Idle power with a context; measured devices count it over a window as long as a point."""
+        self._sleep(_FADE_S)
+        reading = self._device.power_w(self._clock())
+        power_w, window = reading.value, EnergyWindow()
+        if reading.source is Provenance.MEASURED:
+            window = self._idle_window()
+            power_w = window.mean_w
+        health = self._device.health()
+        return Measurement(
+            phase="idle",
+            sms=0,
+            clock_mhz=point.clock_mhz,
+            tokens=0,
+            context=0,
+            latency_ms=0.0,
+            power_w=power_w,
+            power_source=reading.source,
+            observed_mhz=self._device.clock_mhz(),
+            window_s=window.length_s,
+            temperature_c=health.temperature_c,
+            throttle=health.throttle,
+        )
+
+    def _idle_window(self) -> EnergyWindow:
+        window, start = EnergyWindow(), self._clock()
+        while window.length_s < max(self._plan.point_s, _COUNTER_POLL_S):
+            self._sleep(_COUNTER_POLL_S)
+            now = self._clock()
+            window.look(now, self._device.energy_j(now).value)
+            if window.length_s == 0.0 and now - start > _COUNTER_STILL_S:
+                raise _still(now - start)
+        return window
+
+    def _step(
+        self, partition: SmPartition, clock_mhz: int, chunks: tuple[Chunk, ...]
+    ) -> StepResult:
+        point = OperatingPoint(clock_mhz, partition.sms)
+        return self._engine.step(Batch(self._loaded.model, chunks, point, partition))
 
     def _account(self, result: StepResult) -> float:
         return self._device.account(
             self._clock(), result.latency_ms, result.flops, result.bytes_moved
         )
+
+    def _chunks(self, point: Point) -> tuple[Chunk, ...]:
+        """The step of a point: sequences one after the other in the pool."""
+        sequences, new = (point.tokens, 1) if point.phase == "decode" else (1, point.tokens)
+        tables = np.arange(point.kv_tokens // BLOCK_TOKENS, dtype=np.int32).reshape(sequences, -1)
+        return tuple(self._chunk(table, point.context, new) for table in tables)
 
     def _chunk(
         self, table: NDArray[np.int32], start: int, count: int, sampling: Sampling | None = _GREEDY
@@ -203,32 +250,43 @@ class Profiler:
         return Chunk(ids, start, blocks, sampling, output_index=0)
 
     def _set_clock(self, clock_mhz: int) -> None:
-        if not self._device.clocks_mhz:
+        if not self._device.clocks_mhz or clock_mhz == self._asked_mhz:
             return
         self._device.set_clock_mhz(clock_mhz)
         for _ in range(_CLOCK_POLLS_MAX):
             self._sleep(_CLOCK_POLL_S)
             self._device.power_w(self._clock())
-            if self._device.clock_mhz() == clock_mhz:
+            if self._device.run_clock_mhz() == clock_mhz:
+                self._asked_mhz = clock_mhz
                 return
         raise DeviceError(
-            f"the clock stayed at {self._device.clock_mhz()} MHz",
+            f"the clock stayed at {self._device.run_clock_mhz()} MHz",
             field="clock_mhz",
             expected=f"{clock_mhz} MHz within {_CLOCK_POLL_S * _CLOCK_POLLS_MAX:g} s",
         )
 
 
-def _require_room(loaded: LoadedModel, plan: ProfilePlan) -> None:
-    longest = plan.sequence_blocks * BLOCK_TOKENS
+def _still(seconds: float) -> DeviceError:
+    return DeviceError(
+        f"the energy counter has not moved for {seconds:.0f} s",
+        field="energy_j",
+        expected="a counter that moves about every 100 ms",
+    )
+
+
+def _require_room(loaded: LoadedModel, points: tuple[Point, ...]) -> None:
+    works = [point for point in points if point.phase != "idle"]
+    longest = max(point.sequence_tokens for point in works)
     if longest > loaded.shape.context_tokens:
         raise BadRequestError(
             f"the plan needs {longest} tokens of context",
             field="context_tokens",
             expected=f"at most {loaded.shape.context_tokens}",
         )
-    if plan.kv_tokens > loaded.kv_blocks * BLOCK_TOKENS:
+    needed = max(point.kv_tokens for point in works)
+    if needed > loaded.kv_blocks * BLOCK_TOKENS:
         raise BadRequestError(
-            f"the plan needs a KV pool of {plan.kv_tokens} tokens",
+            f"the plan needs a KV pool of {needed} tokens",
             field="kv_tokens",
             expected=f"at most {loaded.kv_blocks * BLOCK_TOKENS}",
         )

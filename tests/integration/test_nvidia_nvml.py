@@ -197,6 +197,16 @@ SERVE = (
 )
 
 
+def test_a_profile_without_a_driver_is_one_clear_line(machine):
+    (machine.folder / "libcuda.so.1").write_text("no library")
+    out_at = str(machine.folder / "out")
+    command = ("profile", "--device", "cuda:0", "--model", "llama-8b", "--out", out_at)
+    code, out, err = machine.run("-m", "festina", *command)
+    assert (code, out) == (1, "")
+    assert err == "festina: device: gpus: no CUDA driver: cannot load libcuda.so.1\n"
+    assert not (machine.folder / "out").exists()
+
+
 def test_serving_on_gpus_without_a_driver_is_one_clear_line(machine):
     (machine.folder / "libcuda.so.1").write_text("no library")
     code, out, err = machine.run(*SERVE, "cuda:all")

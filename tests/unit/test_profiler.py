@@ -8,8 +8,9 @@ from festina.config import CpuPowerConfig, DeploymentConfig
 from festina.device import physics
 from festina.device.cpu import CpuDevice
 from festina.device.simulated import SimulatedDevice
-from festina.engine.measured_profile import Origin, TimeSource, measure
-from festina.engine.profiler import ProfilePlan, Profiler
+from festina.engine.measured_profile import Origin, Subject, TimeSource, measure
+from festina.engine.profile_plan import ProfilePlan
+from festina.engine.profiler import Profiler
 from festina.engine.simulated import SimulatedEngine, SimulatedNoise
 from festina.errors import BadRequestError, DeviceError
 from festina.types import Provenance
@@ -46,9 +47,13 @@ def make_profiler(plan=PLAN, noise=None, gpu=SMALL_A100, **deployment):
     return Profiler(engine, loaded, device, plan, clock=time.clock, sleep=time.sleep)
 
 
+def rows_of(profiler):
+    return [one.row() for one in profiler.measurements()]
+
+
 def test_a_simulated_gpu_measures_as_physics_says():
     model = physics.model_named("llama-8b")
-    rows = list(make_profiler().rows())
+    rows = rows_of(make_profiler())
     steps = [row for row in rows if row.phase != "idle"]
     assert len(steps) == 2 * 2 * (2 * 2 + 2 * 2)
     for row in steps:
@@ -64,11 +69,11 @@ def test_a_simulated_gpu_measures_as_physics_says():
 
 def test_it_knows_how_many_rows_come():
     profiler = make_profiler()
-    assert profiler.points == len(list(profiler.rows()))
+    assert profiler.points == tuple(one.point for one in profiler.measurements())
 
 
 def test_idle_power_is_read_once_per_clock_after_the_last_step_has_faded():
-    rows = [row for row in make_profiler().rows() if row.phase == "idle"]
+    rows = [row for row in rows_of(make_profiler()) if row.phase == "idle"]
     assert [row.clock_mhz for row in rows] == [1005, 1410]
     for row in rows:
         assert row.power_w == pytest.approx(float(physics.idle_w(SMALL_A100, row.clock_mhz)))
@@ -77,7 +82,7 @@ def test_idle_power_is_read_once_per_clock_after_the_last_step_has_faded():
 
 def test_jitter_shows_as_spread():
     plan = dataclasses.replace(PLAN, repeats=101, decode_batches=(1,))
-    rows = list(make_profiler(plan, SimulatedNoise(bias=0.0, jitter=0.05)).rows())
+    rows = rows_of(make_profiler(plan, SimulatedNoise(bias=0.0, jitter=0.05)))
     spreads = [row.spread for row in rows if row.phase != "idle"]
     assert all(0.03 < spread < 0.08 for spread in spreads)
 
@@ -95,7 +100,7 @@ def test_a_plan_longer_than_the_context_is_refused():
 def test_a_clock_that_never_holds_is_a_typed_error():
     stuck = dataclasses.replace(SMALL_A100, clock_switch_ms=1e9)
     with pytest.raises(DeviceError, match="1005"):
-        list(make_profiler(gpu=stuck).rows())
+        rows_of(make_profiler(gpu=stuck))
 
 
 def test_a_measured_profile_knows_its_model_its_load_time_and_its_origin():
@@ -104,7 +109,9 @@ def test_a_measured_profile_knows_its_model_its_load_time_and_its_origin():
     engine = SimulatedEngine(device, clock=time.clock, sleep=time.sleep)
     origin = Origin(made_by="a command", date="2026-01-02", machine="a processor")
     times = TimeSource(time.clock, time.sleep)
-    head, rows = measure(engine, device, "m", "sim:llama-8b", PLAN, origin, time_source=times)
+    subject = Subject("m", "sim:llama-8b", PLAN, origin)
+    measured = measure(engine, device, subject, times=times)
+    head, rows = measured.info, measured.measurements
     model = physics.model_named("llama-8b")
     assert (head.device, head.model, head.machine) == (A100.kind, "m", "a processor")
     assert head.load_ms == pytest.approx(physics.load_ms(SMALL_A100, model.resident_bytes))
@@ -129,7 +136,7 @@ def test_the_energy_of_a_cpu_is_modelled_while_latency_is_measured():
     loaded = engine.load(
         DeploymentConfig(name="m", weights="sim:smollm2-135m", kv_tokens=PLAN.kv_tokens)
     )
-    rows = list(Profiler(engine, loaded, cpu, PLAN, clock=time.clock, sleep=time.sleep).rows())
+    rows = rows_of(Profiler(engine, loaded, cpu, PLAN, clock=time.clock, sleep=time.sleep))
     for row in rows:
         if row.phase == "idle":
             assert (row.clock_mhz, row.power_w, row.source) == (0, power.idle_w, "modelled")

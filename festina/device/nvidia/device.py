@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
@@ -81,6 +82,7 @@ class NvidiaDevice:
         self.partitions = partitions
         self.sms_total = partitions[0].sms
         self.memory_bytes = int(MEMORY_SHARE * gpu.memory_free_bytes())
+        self.power_cap_w = _told(gpu.power_limit_w, math.inf)
         self.clocks_mhz, self.clocks_why_none = _settable_clocks(gpu)
         supported_mhz = self.clocks_mhz or _told(gpu.supported_clocks_mhz, ())
         self._gpu = gpu

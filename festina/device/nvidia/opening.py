@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from festina import _core
+from festina.device.energy_window import EnergyWindow
 from festina.device.nvidia.device import NvidiaDevice
 from festina.device.nvidia.ladder import SMS_APART, SmLadder, ladder_sms
-from festina.device.nvidia.nvml import Nvml
+from festina.device.nvidia.nvml import Gpu, Nvml
 from festina.device.nvidia.watchdog import Watchdog
 from festina.errors import DeviceError
 from festina.types import SmPartition
+
+BARE_S = 5.0
+LOOK_S = 0.02
+STILL_S = 10.0
+"""A counter that has not moved for so long does not count."""
 
 
 @contextmanager
@@ -52,6 +58,35 @@ def open_ladder(ordinal: int, apart: int = SMS_APART, streams: int = 1) -> SmLad
         whole = _core.GreenContexts(driver, ordinal, [])
         sms = ladder_sms(whole.sms_total, *whole.granularity, apart)
         return SmLadder(_core.GreenContexts(driver, ordinal, sms, streams=streams))
+
+
+def bare_power_w(ordinal: int, clock: Callable[[], float], sleep: Callable[[float], None]) -> float:
+    """Power of a GPU on which this process has no context yet, by its counter, over some seconds.
+
+    Raises:
+        DeviceError: No driver, no such GPU, or a counter that stands still.
+    """
+    with _typed():
+        uuid = _core.CudaDriver().device_uuid(ordinal)
+    with Nvml() as nvml:
+        return counted_power_w(nvml.gpu(uuid), BARE_S, clock, sleep)
+
+
+def counted_power_w(
+    gpu: Gpu, seconds: float, clock: Callable[[], float], sleep: Callable[[float], None]
+) -> float:
+    """Mean power by the counter over at least so many seconds, whatever runs meanwhile.
+
+    Raises:
+        DeviceError: The GPU is lost, or its counter stands still.
+    """
+    window, start = EnergyWindow(), clock()
+    while window.length_s < seconds:
+        sleep(LOOK_S)
+        window.look(clock(), gpu.energy_j())
+        if window.length_s == 0.0 and clock() - start > seconds + STILL_S:
+            raise DeviceError("the energy counter stands still", field="energy_j")
+    return window.mean_w
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from festina.device.physics.power import (
     parked_w,
     run,
 )
-from festina.device.physics.work import Work, decode_work, prefill_work, step_work
+from festina.device.physics.work import Work, WorkShape, decode_work, prefill_work, step_work
 
 __all__ = [
     "GPUS",
@@ -26,6 +26,7 @@ __all__ = [
     "GpuSpec",
     "RunPoint",
     "Work",
+    "WorkShape",
     "bandwidth_stretch",
     "capped_clock_mhz",
     "decode_work",

@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from festina.device.physics.models import Decoder
 from festina.types import Phase
 
 Array = NDArray[np.float64]
+
+
+class WorkShape(Protocol):
+    """What of a model decides its work; a `Decoder` has it."""
+
+    @property
+    def parameters(self) -> int:
+        """Weights that a token multiplies with."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes read to run one token through all layers and the head."""
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes that one token's keys and values occupy."""
+
+    @property
+    def attention_flops_per_pair(self) -> int:
+        """FLOPs for one query token to attend to one cached token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +76,19 @@ class Work:
         )
 
 
-def prefill_work(model: Decoder, tokens: ArrayLike, cached: ArrayLike = 0) -> Work:
+def prefill_work(model: WorkShape, tokens: ArrayLike, cached: ArrayLike = 0) -> Work:
     """One sequence's chunk of `tokens` new tokens behind `cached` ones."""
     new, old = np.asarray(tokens, np.float64), np.asarray(cached, np.float64)
     return _work(model, Phase.PREFILL, np.float64(1), new, _prefill_pairs(new, old), new + old)
 
 
-def decode_work(model: Decoder, batch: ArrayLike, context: ArrayLike) -> Work:
+def decode_work(model: WorkShape, batch: ArrayLike, context: ArrayLike) -> Work:
     """One new token for each of `batch` sequences with `context` tokens each."""
     n, pairs = np.asarray(batch, np.float64), np.asarray(context, np.float64) + 1
     return _work(model, Phase.DECODE, n, n, n * pairs, n * pairs)
 
 
-def step_work(model: Decoder, chunks: Sequence[tuple[int, int]]) -> Work:
+def step_work(model: WorkShape, chunks: Sequence[tuple[int, int]]) -> Work:
     """A step of mixed chunks.
 
     Args:
@@ -93,7 +113,7 @@ def _prefill_pairs(new: Array, old: Array) -> Array:
 
 
 def _work(
-    model: Decoder,
+    model: WorkShape,
     phase: Phase,
     sequences: Array | np.float64,
     tokens: Array | np.float64,
