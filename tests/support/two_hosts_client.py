@@ -1,0 +1,47 @@
+"""A client on one of two hosts: runs waves of requests and tells what became of them.
+
+Reads one line of JSON per wave from stdin, writes one per wave to stdout.
+"""
+
+import asyncio
+import json
+import sys
+
+import festina
+from festina.config import LinkConfig
+from festina.errors import FestinaError
+from festina.runtime.protocol.client_effects import ClientLimits
+
+LIMITS = ClientLimits(answer_timeout_s=5.0, resend_s=0.5, probe_s=1.0)
+
+
+async def one(client: festina.AsyncClient, max_tokens: int) -> tuple[str, str]:
+    """How it ended, and where."""
+    indices: list[int] = []
+    stream = client.generate("chat", prompt="hello", max_tokens=max_tokens, ignore_eos=True)
+    try:
+        async for piece in stream:
+            indices += range(piece.index, piece.index + len(piece.token_ids))
+    except FestinaError as error:
+        assert indices == list(range(len(indices))), indices
+        return error.code, ""
+    assert indices == list(range(max_tokens)), indices
+    return "complete", (await stream.completion()).agent
+
+
+async def main(endpoint: str, identity: str, heartbeat_s: float, missed_max: int) -> None:
+    link = LinkConfig(heartbeat_s=heartbeat_s, missed_max=missed_max)
+    loop = asyncio.get_running_loop()
+    async with festina.AsyncClient(endpoint, link=link, limits=LIMITS, identity=identity) as client:
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            wave = json.loads(line)
+            if wave.get("agents"):
+                sorted(info.agent for info in (await client.cluster()).agents)
+                continue
+            await asyncio.gather(
+                *(one(client, wave["max_tokens"]) for _ in range(wave["requests"]))
+            )
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])))
