@@ -17,7 +17,7 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml CMakeLists.txt $(shell find csrc cmake -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet 'scikit-build-core>=0.10' 'pybind11>=3.0,<4' 'cmake>=3.26' 'ninja>=1.11'
+	$(BIN)/python -m pip install --quiet 'scikit-build-core>=0.10' 'pybind11>=3.0,<4' 'cmake>=3.27' 'ninja>=1.11'
 	$(BIN)/python -m pip install --quiet --no-build-isolation -Ccmake.define.FESTINA_WERROR=ON -e '.[test]'
 	touch $@
 

@@ -21,7 +21,9 @@ __all__: list[str] = [
     "CpuWeight",
     "CudaDriver",
     "CudaDriverError",
+    "CudaMemory",
     "GreenContexts",
+    "KvCopier",
     "LocalChoice",
     "LocalChooser",
     "ModelSpec",
@@ -33,7 +35,6 @@ __all__: list[str] = [
     "TableSpec",
     "build_info",
     "cpu_isas",
-    "kv_copy_device",
     "kv_copy_host",
     "simulate",
     "sm_ids",
@@ -157,7 +158,11 @@ class CpuDecoder:
     ) -> None: ...
 
 class CudaDriverError(Exception):
-    pass
+    """
+    What the CUDA driver refused. `fault` is absent, too_old, symbol_absent, call_failed, no_resources, capturing or device_lost (the context is unusable from then on).
+    """
+
+    fault: typing.ClassVar[str] = ""
 
 class CudaDriver:
     """
@@ -237,6 +242,124 @@ class GreenContexts:
     def sms_total(self) -> int:
         """
         SMs of the device.
+        """
+
+class CudaMemory:
+    """
+    Memory that copies of a GPU reach; given back when it ends. Wait for copies first. Pinned host memory is a buffer: numpy.asarray views it.
+    """
+    def close(self) -> None:
+        """
+        Gives it back now, views of it included; raises CudaDriverError where that fails.
+        """
+    def export_fd(self) -> int:
+        """
+        A new descriptor for another process. Raises ValueError for memory of another kind.
+        """
+    @property
+    def address(self) -> int:
+        """
+        In the address space of CUDA.
+        """
+    @property
+    def on_host(self) -> bool:
+        """
+        Whether it is pinned host memory.
+        """
+    @property
+    def size(self) -> int:
+        """
+        Bytes.
+        """
+
+class KvCopier:
+    """
+    Batched copies of KV blocks that touch one GPU, asynchronous on a stream. Regions are (address, bytes); runs are uint64 (n, 3) of (src_offset, dst_offset, size). Raises CudaDriverError.
+    """
+    def __init__(
+        self,
+        driver: CudaDriver,
+        ordinal: typing.SupportsInt | typing.SupportsIndex,
+        image: bytes | None = None,
+    ) -> None:
+        """
+        `image` replaces the kernels that are built in, where they are.
+        """
+    def allocate(self, size: typing.SupportsInt | typing.SupportsIndex) -> CudaMemory:
+        """
+        Device memory that `share` can share.
+        """
+    def allocate_pinned(self, size: typing.SupportsInt | typing.SupportsIndex) -> CudaMemory:
+        """
+        Pinned host memory.
+        """
+    def copy(
+        self,
+        src: tuple[
+            typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex
+        ],
+        dst: tuple[
+            typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex
+        ],
+        runs: typing.Annotated[numpy.typing.ArrayLike, numpy.uint64],
+        stream: typing.SupportsInt | typing.SupportsIndex,
+        blocks_max: typing.SupportsInt | typing.SupportsIndex,
+        engine_min: typing.SupportsInt | typing.SupportsIndex,
+    ) -> tuple[int, int]:
+        """
+        Merges the runs; those of at least `engine_min` bytes go by the copy engines, the rest by a kernel of at most `blocks_max` blocks. Returns how many went by (kernel, engine). Raises IndexError naming a descriptor outside its region.
+        """
+    def copy_each(
+        self,
+        src: tuple[
+            typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex
+        ],
+        dst: tuple[
+            typing.SupportsInt | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex
+        ],
+        runs: typing.Annotated[numpy.typing.ArrayLike, numpy.uint64],
+        stream: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None:
+        """
+        One cuMemcpyAsync for each run: what benchmarks compare with.
+        """
+    def create(self, size: typing.SupportsInt | typing.SupportsIndex) -> CudaMemory:
+        """
+        Device memory that a file descriptor shares; its size is rounded up.
+        """
+    def done(self, stream: typing.SupportsInt | typing.SupportsIndex) -> bool:
+        """
+        Whether all that was given to `stream` is done.
+        """
+    def enable_peer(self, ordinal: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Lets copies reach the memory of another GPU.
+        """
+    def import_fd(
+        self,
+        fd: typing.SupportsInt | typing.SupportsIndex,
+        size: typing.SupportsInt | typing.SupportsIndex,
+    ) -> CudaMemory:
+        """
+        What another process made by `create`, of its size; `fd` stays the caller's.
+        """
+    def open_shared(
+        self, handle: bytes, size: typing.SupportsInt | typing.SupportsIndex
+    ) -> CudaMemory:
+        """
+        The allocation of another process; once for each.
+        """
+    def pin(self, array: numpy.typing.NDArray[numpy.uint8]) -> CudaMemory:
+        """
+        Pins the memory of a uint8 array.
+        """
+    def share(self, address: typing.SupportsInt | typing.SupportsIndex) -> tuple[bytes, int, int]:
+        """
+        (handle, offset, size) by which another process opens the allocation of `address`.
+        """
+    def wait(self, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Waits for all that was given to `stream`.
         """
 
 class ModelSpec:
@@ -720,18 +843,6 @@ def build_info() -> dict[str, typing.Any]:
 def cpu_isas() -> list[str]:
     """
     Instruction sets this machine has kernels for, best first.
-    """
-
-def kv_copy_device(
-    src: typing.SupportsInt | typing.SupportsIndex,
-    dst: typing.SupportsInt | typing.SupportsIndex,
-    runs: typing.SupportsInt | typing.SupportsIndex,
-    count: typing.SupportsInt | typing.SupportsIndex,
-    grid_max: typing.SupportsInt | typing.SupportsIndex,
-    stream: typing.SupportsInt | typing.SupportsIndex,
-) -> None:
-    """
-    The same within one GPU, asynchronous on a stream; all arguments are device addresses.
     """
 
 def kv_copy_host(

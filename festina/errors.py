@@ -191,6 +191,18 @@ class DevicePermissionError(DeviceError):
     code = "device_permission"
 
 
+class DeviceLostError(DeviceError):
+    """The device, or this process's context on it, is unusable; only a new process can go on."""
+
+    code = "device_lost"
+
+
+class StreamCapturedError(DeviceError):
+    """The operation cannot be part of a CUDA graph, and its stream is being captured into one."""
+
+    code = "stream_captured"
+
+
 class DeviceUnsupportedError(DeviceError):
     """The device or its driver has no such function."""
 

@@ -13,7 +13,7 @@ build="$PWD/build/sanitize-$kind"
 # Tests of the native module, one pattern per part of it; a pattern may match nothing.
 native_tests=(tests/unit/test_{profile,kv_copy,placement,operating_point,packing,cpu_kernels}*.py
   tests/unit/test_{kernels,decoder,local,solve}*.py tests/integration/test_profile_shared*.py
-  tests/{unit,simulation}/test_simulator*.py tests/integration/test_{cuda_driver,green_context}*.py)
+  tests/{unit,simulation}/test_simulator*.py tests/integration/test_{cuda_driver,green_context,kv_copy}*.py)
 
 build_target() {
   "$bin/cmake" -S . -B "$build" -G Ninja -DCMAKE_MAKE_PROGRAM="$bin/ninja" \

@@ -1,48 +1,16 @@
 """Ladders of SM partitions on a pretended driver: sizes, halves, fences, and what fails."""
 
-import ctypes
-import gc
 from pathlib import Path
 
 import pytest
-from c_library import build_library
+from fake_cuda import FakeCuda
 
 from festina import _core
-
-SOURCE = Path(__file__).parents[1] / "support" / "fake_driver.c"
-
-
-class FakeDriver:
-    """A pretended driver, and what it was asked to do."""
-
-    def __init__(self, folder: Path, *defines: str) -> None:
-        library = build_library(SOURCE, folder / "libcuda.so.1", *defines)
-        self.driver = _core.CudaDriver(str(library))
-        self._fake = ctypes.CDLL(str(library))
-        self._fake.fake_calls.restype = ctypes.c_char_p
-        self._fake.fake_first_sm.argtypes = [ctypes.c_void_p]
-        self._fake.fake_sm_count.argtypes = [ctypes.c_void_p]
-
-    @property
-    def live(self) -> int:
-        """Contexts, streams and events that nobody has destroyed."""
-        gc.collect()
-        return self._fake.fake_live()
-
-    def calls(self) -> list[tuple[str, int, int]]:
-        """Records and waits: which, event, stream."""
-        lines = self._fake.fake_calls().decode().splitlines()
-        return [(call, int(event), int(stream)) for call, event, stream in map(str.split, lines)]
-
-    def sms(self, stream: int) -> range:
-        """SMs of a stream."""
-        first = self._fake.fake_first_sm(stream)
-        return range(first, first + self._fake.fake_sm_count(stream))
 
 
 @pytest.fixture
 def fake(tmp_path: Path):
-    return lambda *defines: FakeDriver(tmp_path, *defines)
+    return lambda *defines: FakeCuda(tmp_path, *defines)
 
 
 def test_a_ladder_is_the_whole_device_and_pairs_as_the_driver_rounds_them(fake):

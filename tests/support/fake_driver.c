@@ -1,4 +1,5 @@
 // A CUDA driver that pretends: enough entry points for the loader, a version set at build time.
+#define _GNU_SOURCE
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,7 @@ int cuDeviceGetCount(int* count) {
 int cuGetErrorName(int status, const char** name) {
   *name = status == 100 ? "CUDA_ERROR_NO_DEVICE" : status == 101 ? "CUDA_ERROR_INVALID_DEVICE"
           : status == 2   ? "CUDA_ERROR_OUT_OF_MEMORY"
+          : status == 700 ? "CUDA_ERROR_ILLEGAL_ADDRESS"
                           : "CUDA_ERROR_UNKNOWN";
   return 0;
 }
@@ -78,6 +80,7 @@ typedef struct {
 static int live, created;
 static char calls[65536];
 static Range described;
+static int contexts[2];  // the primary ones
 
 int fake_live(void) { return live; }
 const char* fake_calls(void) { return calls; }
@@ -104,8 +107,7 @@ static int destroyed(void* object) {
 }
 
 static int primary_retain(void** context, int device) {
-  (void)device;
-  *context = (void*)&described;
+  *context = (void*)&contexts[device];
   ++live;
   return 0;
 }
@@ -119,13 +121,14 @@ static int primary_release(int device) {
 static int depth;
 
 static int context_push(void* context) {
+  if (context != (void*)&contexts[0] && context != (void*)&contexts[1]) return 201;
   ++depth;
-  return context == (void*)&described ? 0 : 201;
+  return 0;
 }
 
 static int context_pop(void** context) {
   --depth;
-  *context = (void*)&described;
+  *context = (void*)&contexts[0];
   return 0;
 }
 
@@ -200,6 +203,8 @@ static int stream_wait(void* stream, void* event, unsigned flags) {
   return flags == 0 ? 0 : 1;
 }
 
+#include "fake_copies.h"
+
 static const struct {
   const char* name;
   int version;
@@ -221,6 +226,37 @@ static const struct {
     {"cuEventCreate", 2000, (void*)&event_create},
     {"cuEventDestroy", 4000, (void*)&destroyed},
     {"cuEventRecord", 2000, (void*)&event_record},
+    {"cuLibraryLoadData", 12000, (void*)&library_load},
+    {"cuLibraryUnload", 12000, (void*)&destroyed},
+    {"cuLibraryGetKernel", 12000, (void*)&library_kernel},
+    {"cuLaunchKernel", 4000, (void*)&launch},
+    {"cuMemcpyBatchAsync", 13000, (void*)&copy_batch},
+    {"cuMemcpyAsync", 4000, (void*)&copy_one},
+    {"cuStreamIsCapturing", 10000, (void*)&is_capturing},
+    {"cuStreamSynchronize", 2000, (void*)&stream_synchronize},
+    {"cuStreamQuery", 2000, (void*)&stream_query},
+    {"cuDeviceCanAccessPeer", 4000, (void*)&can_access_peer},
+    {"cuCtxEnablePeerAccess", 4000, (void*)&enable_peer},
+    {"cuMemAlloc", 3020, (void*)&mem_alloc},
+    {"cuMemFree", 3020, (void*)&mem_free},
+    {"cuMemGetAddressRange", 3020, (void*)&mem_range},
+    {"cuMemHostAlloc", 2020, (void*)&host_alloc},
+    {"cuMemFreeHost", 2000, (void*)&host_free},
+    {"cuMemHostRegister", 6050, (void*)&host_register},
+    {"cuMemHostUnregister", 4000, (void*)&host_unregister},
+    {"cuIpcGetMemHandle", 4010, (void*)&ipc_get},
+    {"cuIpcOpenMemHandle", 11000, (void*)&ipc_open},
+    {"cuIpcCloseMemHandle", 4010, (void*)&ipc_close},
+    {"cuMemGetAllocationGranularity", 10020, (void*)&vmm_granularity},
+    {"cuMemCreate", 10020, (void*)&vmm_create},
+    {"cuMemRelease", 10020, (void*)&vmm_release},
+    {"cuMemExportToShareableHandle", 10020, (void*)&vmm_export},
+    {"cuMemImportFromShareableHandle", 10020, (void*)&vmm_import},
+    {"cuMemAddressReserve", 10020, (void*)&vmm_reserve},
+    {"cuMemAddressFree", 10020, (void*)&vmm_unreserve},
+    {"cuMemMap", 10020, (void*)&vmm_map},
+    {"cuMemUnmap", 10020, (void*)&vmm_unmap},
+    {"cuMemSetAccess", 10020, (void*)&vmm_access},
 };
 
 int cuGetProcAddress_v2(const char* name, void** address, int version, unsigned long long flags,

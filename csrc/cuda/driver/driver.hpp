@@ -1,6 +1,7 @@
 #pragma once
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -19,7 +20,15 @@
 
 namespace festina::cuda {
 
-enum class DriverFault : std::uint8_t { absent, too_old, symbol_absent, call_failed, no_resources };
+enum class DriverFault : std::uint8_t {
+  absent,
+  too_old,
+  symbol_absent,
+  call_failed,
+  no_resources,
+  capturing,    // the stream is being captured, and the call would be left out of the graph
+  device_lost,  // the context is unusable from now on: only a new process helps
+};
 
 class DriverError : public std::runtime_error {
  public:
@@ -122,10 +131,23 @@ class Driver {
         text += std::string(" (") + name + ")";
       }
     }
-    throw DriverError(DriverFault::call_failed, text);
+    throw DriverError(ends_context(status) ? DriverFault::device_lost : DriverFault::call_failed,
+                      text);
   }
 
  private:
+  // Statuses after which every further call on the context fails too (cuda.h says of each that the
+  // process must be ended and started again), and those of a device that fell off the bus.
+  static bool ends_context(int status) noexcept {
+    constexpr std::array<int, 15> sticky = {
+        46,                                           // DEVICE_UNAVAILABLE
+        214, 220, 226,                                // ECC, NVLink, contained error
+        700, 702, 709, 710, 714, 715, 716, 717, 718,  // illegal address … invalid PC
+        719, 721,                                     // launch failed, tensor memory leak
+    };
+    return std::find(sticky.begin(), sticky.end(), status) != sticky.end();
+  }
+
   struct Closer {
     void operator()(void* handle) const noexcept { dlclose(handle); }
   };

@@ -39,11 +39,6 @@ struct Calls {
   explicit Calls(std::shared_ptr<const Driver> loaded) : driver(std::move(loaded)) {}
 
   std::shared_ptr<const Driver> driver;
-  int (*primary_retain)(void**, int) = get<decltype(primary_retain)>("cuDevicePrimaryCtxRetain",
-                                                                     7000);
-  int (*primary_release)(int) = get<decltype(primary_release)>("cuDevicePrimaryCtxRelease", 11000);
-  int (*context_push)(void*) = get<decltype(context_push)>("cuCtxPushCurrent", 4000);
-  int (*context_pop)(void**) = get<decltype(context_pop)>("cuCtxPopCurrent", 4000);
   int (*device_resource)(int, Resource*,
                          int) = get<decltype(device_resource)>("cuDeviceGetDevResource", 12040);
   int (*split)(Resource*, unsigned*, const Resource*, Resource*, unsigned,

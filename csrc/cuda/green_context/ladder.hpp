@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "cuda/driver/primary.hpp"
 #include "cuda/green_context/abi.hpp"
 
 // A ladder of SM partitions, made once; changing the split is choosing other streams (DESIGN 2).
@@ -33,9 +34,8 @@ class Ladder {
   Ladder(std::shared_ptr<const Driver> driver, int ordinal, const std::vector<unsigned>& sms,
          unsigned streams, bool fine)
       : calls_(std::move(driver)),
-        device_(calls_.driver->device(ordinal)),
         flags_(fine ? ignore_coscheduling : 0U),
-        primary_(calls_, device_),
+        primary_(calls_.driver, ordinal),
         whole_(whole()),
         granularity_(ask_granularity()) {
     if (streams == 0) {
@@ -109,27 +109,12 @@ class Ladder {
     std::vector<Handle> events;  // one for each stream
   };
 
-  class Primary {  // the device's primary context, held
-   public:
-    Primary(const Calls& calls, int device) : calls_(calls), device_(device) {
-      calls.driver->check("cuDevicePrimaryCtxRetain", calls.primary_retain(&context_, device));
-    }
-    Primary(const Primary&) = delete;
-    Primary& operator=(const Primary&) = delete;
-    ~Primary() { static_cast<void>(calls_.primary_release(device_)); }
-    [[nodiscard]] void* get() const noexcept { return context_; }
-
-   private:
-    const Calls& calls_;
-    int device_;
-    void* context_ = nullptr;
-  };
-
   void check(const char* call, int status) const { calls_.driver->check(call, status); }
 
   [[nodiscard]] Resource whole() const {
     Resource resource{};
-    check("cuDeviceGetDevResource", calls_.device_resource(device_, &resource, resource_sm));
+    check("cuDeviceGetDevResource",
+          calls_.device_resource(primary_.device(), &resource, resource_sm));
     return resource;
   }
 
@@ -173,7 +158,8 @@ class Ladder {
     void* description = nullptr;
     check("cuDevResourceGenerateDesc", calls_.describe(&description, &resource, 1));
     void* context = nullptr;
-    check("cuGreenCtxCreate", calls_.green_create(&context, description, device_, default_stream));
+    check("cuGreenCtxCreate",
+          calls_.green_create(&context, description, primary_.device(), default_stream));
     Partition made{0, {context, {calls_.green_destroy}}, {}, {}};
     Resource got{};
     check("cuGreenCtxGetDevResource", calls_.green_resource(context, &got, resource_sm));
@@ -190,19 +176,15 @@ class Ladder {
 
   // Events belong to the context that is current, which must be the primary one.
   [[nodiscard]] Handle make_event() const {
-    check("cuCtxPushCurrent", calls_.context_push(primary_.get()));
+    const PrimaryContext::Current current(primary_);
     void* event = nullptr;
-    const int status = calls_.event_create(&event, event_disable_timing);
-    void* popped = nullptr;
-    check("cuCtxPopCurrent", calls_.context_pop(&popped));
-    check("cuEventCreate", status);
+    check("cuEventCreate", calls_.event_create(&event, event_disable_timing));
     return {event, Destroy{calls_.event_destroy}};
   }
 
   Calls calls_;
-  int device_;
   unsigned flags_;
-  Primary primary_;
+  PrimaryContext primary_;
   Resource whole_;
   Granularity granularity_;
   std::vector<std::vector<Partition>> rungs_;

@@ -27,14 +27,27 @@ struct alignas(16) Word {
 };
 static_assert(sizeof(Word) == 16);
 
-// What lane `lane` of `lanes` moves of one descriptor. The same body runs on the GPU and, in tests
-// and on the CPU path, as host code. Offsets and size are multiples of sizeof(Word).
+// What lane `lane` of `lanes` moves of one descriptor. The same body runs on the GPU and, in tests,
+// as host code. Offsets and size are multiples of sizeof(Word). Four loads are on their way before
+// the first store: one alone would leave most of the memory's bandwidth unused.
 FESTINA_HOST_DEVICE inline void copy_lane(const std::byte* src, std::byte* dst,
                                           const Descriptor& run, std::uint64_t lane,
                                           std::uint64_t lanes) {
   const auto* from = reinterpret_cast<const Word*>(src + run.src_offset);
   auto* to = reinterpret_cast<Word*>(dst + run.dst_offset);
-  for (std::uint64_t i = lane; i < run.size / sizeof(Word); i += lanes) {
+  const std::uint64_t words = run.size / sizeof(Word);
+  std::uint64_t i = lane;
+  for (; i + 3 * lanes < words; i += 4 * lanes) {
+    const Word first = from[i];
+    const Word second = from[i + lanes];
+    const Word third = from[i + 2 * lanes];
+    const Word fourth = from[i + 3 * lanes];
+    to[i] = first;
+    to[i + lanes] = second;
+    to[i + 2 * lanes] = third;
+    to[i + 3 * lanes] = fourth;
+  }
+  for (; i < words; i += lanes) {
     to[i] = from[i];
   }
 }

@@ -1,29 +1,26 @@
-#include <algorithm>
+#include "cuda/kv_copy/table.hpp"
 
-#include "cuda/kv_copy/kv_copy.hpp"
+// The copy kernel, in the two sizes of its table. Compiled to a fat binary that the driver loads
+// (copier.hpp), so that its launches go through the same checked loader as every other call.
 
 namespace festina::kv_copy {
 namespace {
 
-constexpr std::uint32_t threads = 256;
-
-__global__ void __launch_bounds__(threads)
-    copy_kernel(const std::byte* src, std::byte* dst, const Descriptor* runs, std::uint32_t count) {
-  for (std::uint32_t i = blockIdx.x; i < count; i += gridDim.x) {
-    copy_lane(src, dst, runs[i], threadIdx.x, threads);
-  }
+template <std::uint32_t N>
+__device__ void copy(const Table<N>& table) {
+  copy_table(table, blockIdx.x * block_threads + threadIdx.x, gridDim.x * block_threads);
 }
 
 }  // namespace
 
-cudaError_t copy_device(const std::byte* src, std::byte* dst, const Descriptor* runs,
-                        std::uint32_t count, std::uint32_t grid_max, cudaStream_t stream) {
-  if (count == 0) {
-    return cudaSuccess;
-  }
-  copy_kernel<<<std::min(count, std::max(grid_max, 1U)), threads, 0, stream>>>(src, dst, runs,
-                                                                               count);
-  return cudaGetLastError();
+extern "C" __global__ void __launch_bounds__(block_threads)
+    festina_kv_copy_short(const __grid_constant__ Table<short_table> table) {
+  copy(table);
+}
+
+extern "C" __global__ void __launch_bounds__(block_threads)
+    festina_kv_copy_long(const __grid_constant__ Table<long_table> table) {
+  copy(table);
 }
 
 }  // namespace festina::kv_copy

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from festina.config import DeploymentConfig
-from festina.engine import models
+from festina.engine import kv_copy, models
 from festina.engine.architecture import read_config
 from festina.engine.base import BLOCK_TOKENS, Batch, LoadedModel, StepResult
 from festina.engine.cpu.resident import KvPool, Resident, build_decoder
@@ -47,6 +47,7 @@ class CpuEngine:
         self._isa = isa
         self._clock = clock
         self._resident: dict[str, Resident] = {}
+        self._copier = kv_copy.HostKvCopy()
 
     def load(self, deployment: DeploymentConfig) -> LoadedModel:
         """Map the weights and make room for the KV pool.
@@ -110,22 +111,17 @@ class CpuEngine:
         Raises:
             EngineError: The model is not resident, or a block lies outside its pool.
         """
-        pool = self._pool_with(model, blocks)
-        return pool.read(blocks)
+        return kv_copy.export_blocks(self._copier, self._resident_of(model).pool.content, blocks)
 
     def import_blocks(self, model: str, blocks: NDArray[np.int32], data: NDArray[np.uint8]) -> None:
         """Write what `export_blocks` gave into other blocks of the same deployment's pool.
 
         Raises:
-            EngineError: As `export_blocks`, or `data` has another shape than these blocks.
+            EngineError: As `export_blocks`, or `data` has another shape than these blocks, or a
+                block is named twice.
         """
-        pool = self._pool_with(model, blocks)
-        expected = (len(blocks), pool.block_bytes)
-        if data.shape != expected or data.dtype != np.uint8:
-            raise EngineError(
-                f"blocks are {data.dtype} {data.shape}", field="data", expected=f"uint8 {expected}"
-            )
-        pool.write(blocks, data)
+        content = self._resident_of(model).pool.content
+        kv_copy.import_blocks(self._copier, content, blocks, data)
 
     def _run(self, resident: Resident, flat: FlatStep, batch: Batch) -> list[int]:
         """The next token of each sampled chunk, in order."""
@@ -137,14 +133,6 @@ class CpuEngine:
             for row, chunk in zip(logits, sampled, strict=True)
             if chunk.sampling is not None
         ]
-
-    def _pool_with(self, model: str, blocks: NDArray[np.int32]) -> KvPool:
-        pool = self._resident_of(model).pool
-        if len(blocks) and not 0 <= int(blocks.min()) <= int(blocks.max()) < pool.blocks:
-            raise EngineError(
-                "a block lies outside the pool", field="blocks", expected=f"0 … {pool.blocks - 1}"
-            )
-        return pool
 
     def _resident_of(self, model: str) -> Resident:
         try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from festina.engine.architecture import Activation, DecoderConfig, RopeStyle
 from festina.engine.base import BLOCK_TOKENS, ModelShape
@@ -14,6 +14,8 @@ from festina.engine.cpu.kernel_types import Decoder, Floats, Weight
 from festina.engine.cpu.kernels import make_decoder
 from festina.engine.cpu.rope import frequencies
 from festina.engine.gguf_file import Tensor
+from festina.engine.kv_copy import BlockPool, KvMemory
+from festina.engine.kv_layout import KvLayout
 from festina.engine.weights import DecoderWeights, LayerWeights
 
 _GLOBAL, _LOCAL = 0, 1  # kinds of rotation, in the order of `frequencies`
@@ -24,10 +26,12 @@ class KvPool:
     """Cached keys and values of all sequences of a deployment. Pages are touched when first used.
 
     Attributes:
+        floats: float32 (n,): all keys, then all values; both are views of it.
         keys: float32 (layers, blocks, kv_heads, head_dim, BLOCK_TOKENS).
         values: float32 (layers, blocks, kv_heads, BLOCK_TOKENS, head_dim).
     """
 
+    floats: Floats
     keys: Floats
     values: Floats
 
@@ -39,9 +43,12 @@ class KvPool:
             MemoryError: The machine has not so much memory.
         """
         head = (config.layers, blocks, config.kv_heads)
+        size = math.prod(head) * config.head_dim * BLOCK_TOKENS
+        floats = np.zeros(2 * size, np.float32)
         return cls(
-            np.zeros((*head, config.head_dim, BLOCK_TOKENS), np.float32),
-            np.zeros((*head, BLOCK_TOKENS, config.head_dim), np.float32),
+            floats,
+            floats[:size].reshape(*head, config.head_dim, BLOCK_TOKENS),
+            floats[size:].reshape(*head, BLOCK_TOKENS, config.head_dim),
         )
 
     @property
@@ -50,26 +57,12 @@ class KvPool:
         return int(self.keys.shape[1])
 
     @property
-    def block_bytes(self) -> int:
-        """Bytes of one block over all layers, keys and values."""
-        return (self.keys.nbytes + self.values.nbytes) // self.blocks
-
-    def read(self, blocks: NDArray[np.int32]) -> NDArray[np.uint8]:
-        """A copy, uint8 (len(blocks), block_bytes): per block all keys, then all values."""
-        parts = [np.moveaxis(pool[:, blocks], 1, 0) for pool in (self.keys, self.values)]
-        flat = [np.ascontiguousarray(part).reshape(len(blocks), -1) for part in parts]
-        return np.concatenate(flat, axis=1).view(np.uint8)
-
-    def write(self, blocks: NDArray[np.int32], data: NDArray[np.uint8]) -> None:
-        """Put back what `read` gave; `data` has its shape."""
-        floats = np.ascontiguousarray(data).view(np.float32)
-        start = 0
-        for pool in (self.keys, self.values):
-            shape = (len(blocks), pool.shape[0], *pool.shape[2:])
-            size = pool[:, 0].size
-            part = floats[:, start : start + size].reshape(shape)
-            pool[:, blocks] = np.moveaxis(part, 0, 1)
-            start += size
+    def content(self) -> BlockPool:
+        """The same as blocks to copy: per block the keys of every layer, then the values."""
+        layers, blocks = self.keys.shape[:2]
+        piece_bytes = self.keys[0, 0].nbytes
+        layout = KvLayout.planar(2 * layers, blocks, piece_bytes)
+        return BlockPool(KvMemory.of_array(self.floats), layout)
 
 
 @dataclass(frozen=True, slots=True)
