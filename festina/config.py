@@ -88,6 +88,14 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         beta: Weight of age in the paper's score, for prefill (paper section 3.4).
         margin: Share of an objective kept in reserve.
         client_timeout_s: Silence after which a client is taken for gone and its requests freed.
+        host_engine: Where models run: in a child `process` that can be parked and replaced, or
+            `inline` in the agent; `auto` is `process` on real devices, `inline` on simulated ones.
+        step_timeout_s: A step that takes longer, and much longer than predicted, is given up and
+            its process replaced.
+        load_timeout_s: The same for a load and for the start of that process.
+        engine_failures_max: Losses of the engine within `engine_window_s` after which the agent
+            leaves the cluster.
+        engine_window_s: See `engine_failures_max`.
     """
 
     endpoint: str = "tcp://127.0.0.1:0"
@@ -100,6 +108,11 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     beta: Fraction = 1.0
     margin: Fraction = 0.1
     client_timeout_s: Positive = 5.0
+    host_engine: Literal["auto", "process", "inline"] = "auto"
+    step_timeout_s: Positive = 10.0
+    load_timeout_s: Positive = 300.0
+    engine_failures_max: PositiveInt = 5
+    engine_window_s: Positive = 60.0
 
 
 class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -143,12 +156,14 @@ class CpuPowerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Attributes:
         idle_w: Power of an idle core and its share of the package.
+        parked_w: The same while no engine runs on it.
         active_w: Added while a step runs.
         pj_per_flop: Added per floating-point operation.
         pj_per_byte: Added per byte moved from memory.
     """
 
     idle_w: Positive = 5.0
+    parked_w: Positive = 3.0
     active_w: Positive = 6.0
     pj_per_flop: Positive = 60.0
     pj_per_byte: Positive = 150.0

@@ -113,6 +113,12 @@ class EngineError(FestinaError):
     code = "engine"
 
 
+class EngineLostError(EngineError):
+    """The engine's process or device context is gone, and all that was resident in it."""
+
+    code = "engine_lost"
+
+
 class ProtocolError(FestinaError):
     """A frame is not a festina message."""
 

@@ -120,6 +120,11 @@ class Lane:
         if not seq.in_step:
             self._free(seq)
 
+    def preempt(self, now: float) -> None:
+        """Every running sequence that is in no step loses its blocks."""
+        for seq in [seq for seq in self.running.values() if not seq.in_step]:
+            self._preempt(seq, now)
+
     def leave_step(self, seq: Sequence) -> None:
         """The step that `seq` was in has ended."""
         seq.in_step = False
@@ -154,8 +159,11 @@ class Lane:
         for victim in victims:
             if self.pool.free >= blocks:
                 return
-            self._free(victim)
-            victim.preemptions += 1
-            victim.runnable_at = now
-            del self.running[victim.number]
-            self.waiting[victim.number] = victim
+            self._preempt(victim, now)
+
+    def _preempt(self, seq: Sequence, now: float) -> None:
+        self._free(seq)
+        seq.preemptions += 1
+        seq.runnable_at = now
+        del self.running[seq.number]
+        self.waiting[seq.number] = seq

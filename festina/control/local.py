@@ -139,6 +139,11 @@ class LocalScheduler:
         if not seq.removed:
             self._lanes[seq.model].drop(seq)
 
+    def preempt(self, now: float) -> None:
+        """All cached keys and values are gone: what is in no step is prefilled again."""
+        for lane in self._lanes.values():
+            lane.preempt(now)
+
     def plan(self, now: float) -> Plan:
         """What to start now."""
         steps: list[PlannedStep] = []

@@ -18,8 +18,8 @@ MEMORY_SHARE = 0.5
 class CpuDevice:
     """A CPU core as a device with one SM and no clock to set (`Device` in festina/device/base.py).
 
-    Power is idle + active while a step runs + energy per FLOP and per byte. The parameters are
-    settings, not measurements: every reading is `modelled`. Not thread-safe.
+    Power is idle (less while parked) + active while a step runs + energy per FLOP and per byte. The
+    parameters are settings, not measurements: every reading is `modelled`. Not thread-safe.
 
     Args:
         power: Parameters of the power model.
@@ -75,10 +75,12 @@ class CpuDevice:
         return energy_j
 
     def park(self, now: float) -> None:
-        """A core has no context to give up."""
+        """No engine is there: idle power falls to that of a parked core."""
+        self._meter.set_idle_w(now, self._power.parked_w)
 
     def wake(self, now: float) -> None:
-        """See `park`."""
+        """The engine starts again."""
+        self._meter.set_idle_w(now, self._power.idle_w)
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -68,12 +68,14 @@ class Batch:
         chunks: At least one.
         point: Clock and SMs it was planned for.
         partition: Where it runs; rung 0 is the whole device.
+        predicted_ms: How long it should take; 0 where nobody knows.
     """
 
     model: str
     chunks: tuple[Chunk, ...]
     point: OperatingPoint
     partition: SmPartition
+    predicted_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,8 @@ class Engine(Protocol):
     """Runs the models that are resident on one device.
 
     Not thread-safe: all calls come from the agent's one compute thread. `step` may release the GIL.
+    An engine in a process of its own (`festina.engine.hosted`) may be lost: then every call raises
+    `EngineLostError`, until it is woken and has nothing resident.
     """
 
     def load(self, deployment: DeploymentConfig) -> LoadedModel:

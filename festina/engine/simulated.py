@@ -120,6 +120,10 @@ class SimulatedEngine:
             tokenizer=SimulatedTokenizer(),
         )
 
+    def clear(self) -> None:
+        """Give all memory back, as a context that ends does."""
+        self._resident.clear()
+
     def unload(self, model: str) -> None:
         """Give memory back."""
         del self._resident[model]

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import closing
 from functools import partial
 from threading import Event
 from typing import cast
@@ -23,7 +24,10 @@ from festina.runtime.compute import ComputeThread
 from festina.runtime.outbox import Outbox
 from festina.runtime.protocol.agent import AgentIdentity, AgentLogic
 from festina.runtime.protocol.agent_effects import (
+    CheckEngine,
     Effect,
+    EngineEffect,
+    GiveUp,
     LoadModel,
     ParkDevice,
     SetClock,
@@ -41,8 +45,6 @@ RECEIVE_MAX = 256
 
 SLEEP_MAX_S = 0.1
 """Longest time until `stop` is looked at."""
-
-Job = StartStep | LoadModel | UnloadModel | ParkDevice | WakeDevice
 
 
 def run(
@@ -69,6 +71,7 @@ def run(
     Raises:
         ConfigError: Unknown device, or an endpoint that is not allowed or in use.
         DeviceError: The device is absent.
+        AgentLostError: Its engine was lost too often, or cannot be had.
     """
     now = time.monotonic()
     guard = build_guard(config.security, binds=True)
@@ -79,7 +82,8 @@ def run(
             admitting(guard, context),
             Link.bind(context, config.agent.endpoint, config.link, guard) as clients,
             connect_scheduler(context, scheduler_endpoint, config) as scheduler,
-            ComputeThread[Job]() as compute,
+            ComputeThread[EngineEffect]() as compute,
+            closing(built),
         ):
             epoch = time.time_ns() // 1_000_000  # grows from one process to the next
             reached_at = advertised(clients.endpoint, config.agent.advertise)
@@ -100,7 +104,7 @@ class _Shell:
         self,
         logic: AgentLogic,
         built: agent_device.Built,
-        compute: ComputeThread[Job],
+        compute: ComputeThread[EngineEffect],
         clients: Link,
         scheduler: Link,
         config: Config,
@@ -113,12 +117,17 @@ class _Shell:
         self._clients = clients
         self._scheduler = scheduler
         self._outbox = Outbox(clients, config.agent.client_timeout_s)
+        self._failure: FestinaError | None = None
 
     def serve(self, stop: Event, preloaded: Callable[[FestinaError | None], None]) -> None:
-        """Until `stop` is set."""
+        """Until `stop` is set, or the engine cannot be had.
+
+        Raises:
+            FestinaError: Why it cannot.
+        """
         self._act(self._logic.on_start(time.monotonic()))
         told = False
-        while not stop.is_set():
+        while not stop.is_set() and self._failure is None:
             if not told and self._logic.preloads.settled:
                 preloaded(self._logic.preloads.error)
                 told = True
@@ -135,6 +144,8 @@ class _Shell:
                 self._act(self._logic.on_peer_lost(peer, error, now))
         self._act(self._logic.on_stop(time.monotonic()))
         self._outbox.retry(time.monotonic())
+        if self._failure is not None:
+            raise self._failure
 
     def _wait(self) -> None:
         seconds = min(self._logic.next_timer() - time.monotonic(), SLEEP_MAX_S)
@@ -164,10 +175,13 @@ class _Shell:
                 case ParkDevice():
                     self._compute.submit(effect, self._built.park)
                 case WakeDevice():
-                    self._device.wake(time.monotonic())
                     self._compute.submit(effect, self._built.wake)
+                case CheckEngine():
+                    self._compute.submit(effect, self._built.check)
+                case GiveUp(error=error):
+                    self._failure = error
 
-    def _settle(self, job: Job, future: Future[object]) -> list[Effect]:
+    def _settle(self, job: EngineEffect, future: Future[object]) -> list[Effect]:
         """Report a job's outcome. Anything but a `FestinaError` is a bug and ends the process."""
         now = time.monotonic()
         error = future.exception()
@@ -184,7 +198,8 @@ class _Shell:
             case UnloadModel():
                 return self._logic.on_unloaded(job.model, cast("FestinaError | None", outcome), now)
             case ParkDevice():
-                self._device.park(now)
                 return self._logic.on_parked(now)
             case WakeDevice():
                 return self._logic.on_woken(cast("FestinaError | None", outcome), now)
+            case CheckEngine():
+                return self._logic.on_checked(cast("FestinaError | None", outcome), now)

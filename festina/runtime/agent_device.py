@@ -36,7 +36,10 @@ class Built:
         step_time: Makes the predictor of a loaded model's steps.
         clocks: Chooses its clock; None where it has none, or no profile.
         park: Gives the device's context up; called where the engine runs, with nothing resident.
-        wake: Takes it again, and returns when the engine can load models.
+        wake: Takes it (again), and returns when the engine can load models; what was resident
+            before is not.
+        check: Raises `EngineLostError` where the engine is gone.
+        end: Ends the engine, from any thread: a call under way fails soon.
     """
 
     device: Device
@@ -45,6 +48,12 @@ class Built:
     clocks: ClockGovernor | None = None
     park: Callable[[], None] = lambda: None
     wake: Callable[[], None] = lambda: None
+    check: Callable[[], None] = lambda: None
+    end: Callable[[], None] = lambda: None
+
+    def close(self) -> None:
+        """End the engine; the device is closed by itself."""
+        self.end()
 
 
 def build(gpu: str, config: Config, now: float) -> Built:

@@ -47,14 +47,17 @@ def test_the_seeds_try_every_fault_and_requests_come_through(results: list[SeedR
         "client froze",
         "cut",
         "delayed",
+        "engine lost",
         "held",
         "load failed",
         "lost",
+        "park",
         "reordered",
         "repeated",
         "scheduler crashed",
         "scheduler froze",
         "step failed",
+        "wake",
     }
     assert report.ends["complete"] > 0.3 * sum(report.ends.values())
     assert report.ends["overloaded"] > 0

@@ -10,10 +10,12 @@ from festina.control.step_time import LearnedStepTime, StepTimePrior
 from festina.device import physics
 from festina.device.simulated import SimulatedDevice
 from festina.engine.simulated import SimulatedEngine, SimulatedNoise
-from festina.errors import EngineError, ErrorInfo, FestinaError
+from festina.errors import EngineError, EngineLostError, ErrorInfo, FestinaError
 from festina.messages import Accepted, Failed, Finished, Generate, Ping, Pong, Tokens, Welcome
 from festina.runtime.protocol.agent import AgentIdentity, AgentLogic
 from festina.runtime.protocol.agent_effects import (
+    CheckEngine,
+    GiveUp,
     LoadModel,
     ParkDevice,
     SetClock,
@@ -51,21 +53,38 @@ class Seen:
 
 
 class FailingEngine:
-    """Fails the steps whose number is in `failing`; else passes on."""
+    """Fails the steps whose number is in `failing`, dies in those in `losing`; else passes on."""
 
-    def __init__(self, engine, failing=()):
+    def __init__(self, engine, failing=(), losing=()):
         self.engine = engine
         self.failing = set(failing)
+        self.losing = set(losing)
         self.steps = 0
+        self.lost = False
+        self.wakes_failing = 0
+
+    def check(self):
+        if self.lost:
+            raise EngineLostError("the engine is gone")
+
+    def wake(self):
+        self.lost = self.wakes_failing > 0
+        self.wakes_failing -= self.lost
+        self.check()
+        self.engine.clear()
 
     def load(self, deployment):
+        self.check()
         return self.engine.load(deployment)
 
     def unload(self, model):
+        self.check()
         self.engine.unload(model)
 
     def step(self, batch):
         self.steps += 1
+        self.lost = self.lost or self.steps in self.losing
+        self.check()
         if self.steps in self.failing:
             raise EngineError("the step failed")
         return self.engine.step(batch)
@@ -74,12 +93,21 @@ class FailingEngine:
 class VirtualAgent:
     """Event loop, one compute thread and clients, all in virtual time."""
 
-    def __init__(self, *deployments, agent=None, failing=(), noise=None, prior=PRIOR, table=None):
+    def __init__(
+        self,
+        *deployments,
+        agent=None,
+        failing=(),
+        losing=(),
+        noise=None,
+        prior=PRIOR,
+        table=None,
+    ):
         self.config = Config(deployments=deployments, agent=agent or AgentConfig())
         self.device = SimulatedDevice(physics.gpu_named("h100"), now=0.0)
         noise = noise or SimulatedNoise(bias=0.0, jitter=0.0)
         engine = SimulatedEngine(self.device, noise, clock=lambda: 0.0, sleep=lambda s: None)
-        self.engine = FailingEngine(engine, failing)
+        self.engine = FailingEngine(engine, failing, losing)
         self.logic = AgentLogic(
             AgentIdentity("gpu0", EPOCH, "tcp://127.0.0.1:1"),
             self.config,
@@ -92,6 +120,8 @@ class VirtualAgent:
         self.to_scheduler = []
         self.batches = []
         self.loads = []
+        self.wakes = []
+        self.given_up = None
         self.silent: set[bytes] = set()
         self.failures: list[ErrorInfo] = []
         self._events = []
@@ -154,16 +184,21 @@ class VirtualAgent:
                 case ParkDevice():
                     self._compute(self._park, effect)
                 case WakeDevice():
-                    self.device.wake(self.now)
-                    self._compute(self._wake, effect)
+                    self.wakes.append(self.now)
+                    wake_s = self.device.gpu.wake_ms / 1e3
+                    self._compute(self._run, self.engine.wake, wake_s, self.logic.on_woken)
+                case CheckEngine():
+                    self._compute(self._run, self.engine.check, 1e-4, self.logic.on_checked)
+                case GiveUp():
+                    self.given_up = effect.error
                 case _ if effect.link == "scheduler":
                     self.to_scheduler.append((self.now, effect.message))
                 case _:
                     self._deliver(effect.peer, effect.message)
 
-    def _compute(self, run, effect):
+    def _compute(self, run, *arguments):
         start = max(self.now, self._compute_free)
-        duration_s, done = run(effect)
+        duration_s, done = run(*arguments)
         self._compute_free = start + duration_s
         self.at(self._compute_free, done)
 
@@ -186,19 +221,15 @@ class VirtualAgent:
         return LOAD_S, lambda: self._carry_out(self.logic.on_loaded(name, loaded, self.now))
 
     def _unload(self, effect):
-        self.engine.unload(effect.model)
-        return 0.001, lambda: self._carry_out(self.logic.on_unloaded(effect.model, None, self.now))
+        error = failure_of(lambda: self.engine.unload(effect.model))
+        return 0.001, lambda: self._carry_out(self.logic.on_unloaded(effect.model, error, self.now))
+
+    def _run(self, call, duration_s, report):
+        error = failure_of(call)
+        return duration_s, lambda: self._carry_out(report(error, self.now))
 
     def _park(self, effect):
-        def done():
-            self.device.park(self.now)
-            self._carry_out(self.logic.on_parked(self.now))
-
-        return 0.001, done
-
-    def _wake(self, effect):
-        wake_s = self.device.gpu.wake_ms / 1e3
-        return wake_s, lambda: self._carry_out(self.logic.on_woken(None, self.now))
+        return 0.001, lambda: self._carry_out(self.logic.on_parked(self.now))
 
     def _deliver(self, peer, message):
         if isinstance(message, Ping):
@@ -233,6 +264,15 @@ class VirtualAgent:
     def taken_blocks(self):
         """KV blocks handed out, over all models."""
         return sum(lane.pool.total - lane.pool.free for lane in self.logic.scheduler.lanes.values())
+
+
+def failure_of(call):
+    """The error that a call ends with, or None."""
+    try:
+        call()
+    except FestinaError as error:
+        return error
+    return None
 
 
 def deployment(name="chat", **fields):

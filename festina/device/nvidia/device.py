@@ -88,7 +88,7 @@ class NvidiaDevice:
         self._gpu = gpu
         self._guard = guard
         self._model = physics.GPUS.get(self.kind)
-        self._closed = False
+        self._closed = self._locked = self._parked = False
         self._now = self._sampled_at = now
         self._opened_j = gpu.energy_j()
         self._energy_j = 0.0
@@ -167,10 +167,18 @@ class NvidiaDevice:
         return energy_j
 
     def park(self, now: float) -> None:
-        """The sensors show what is saved."""
+        """The context is gone: the driver may let the clock sink as far as it goes."""
+        self._parked = True
+        if self._locked:
+            self._gpu.reset_clock()
+        self.advance(now)
 
     def wake(self, now: float) -> None:
-        """See `park`."""
+        """A context comes: the clock is locked again where it was."""
+        self._parked = False
+        if self._locked:
+            self._gpu.lock_clock(self._switch.present_mhz)
+        self.advance(now)
 
     def close(self) -> None:
         """Give the clock back to the driver. Idempotent.
@@ -202,11 +210,12 @@ class NvidiaDevice:
         return Health(_told(self._gpu.temperature_c, None), _told(self._gpu.throttle_reasons, ()))
 
     def _set_due_clock(self) -> None:
-        clock_mhz = self._switch.due(self._now)
+        clock_mhz = None if self._parked else self._switch.due(self._now)
         if clock_mhz is None:
             return
         self._guard.arm()
         self._gpu.lock_clock(clock_mhz)
+        self._locked = True
         self._switch.done(clock_mhz, self._now)
 
     def _work(self, busy_s: float, flops: float, bytes_moved: float) -> float:

@@ -20,7 +20,7 @@ from festina.control.step_time import StepTime
 from festina.device.base import Device
 from festina.engine.base import BLOCK_TOKENS, LoadedModel, StepResult
 from festina.engine.blocks import BlockManager
-from festina.errors import AgentLostError, FestinaError, ProtocolError
+from festina.errors import AgentLostError, EngineLostError, FestinaError, ProtocolError
 from festina.messages import (
     AnyMessage,
     Cancel,
@@ -42,6 +42,7 @@ from festina.runtime.protocol.agent_effects import Effect, LoadModel, UnloadMode
 from festina.runtime.protocol.agent_links import CLIENTS, SCHEDULER, SchedulerLink
 from festina.runtime.protocol.agent_models import ModelTable, Residency
 from festina.runtime.protocol.agent_power import Power, PowerState
+from festina.runtime.protocol.agent_recovery import Recovery
 from festina.runtime.protocol.agent_requests import RequestBook
 from festina.runtime.protocol.agent_serving import Serving
 from festina.runtime.protocol.agent_steps import Stepper
@@ -114,10 +115,20 @@ class AgentLogic:
         agent = config.agent
         rules = LocalRules(agent.batch_max, agent.chunk_tokens, agent.margin, agent.beta)
         self._scheduler = LocalScheduler(agent.policy, rules, device.partitions[0])
-        self._power = PowerState()
+        self._power = PowerState(device)
         self._models = ModelTable(config.deployments, self._power)
         self._serving = Serving(config, identity.epoch, device, self._scheduler, self._models)
         self._steps = Stepper(self._scheduler, self._models, device, clocks, self._serving)
+        self._leave = Leave(identity.agent, identity.epoch)
+        self._recovery = Recovery(
+            config,
+            self._leave,
+            self._power,
+            self._scheduler,
+            self._models,
+            self._serving,
+            self._steps,
+        )
         self._link = SchedulerLink(self._register(), config.link)
         self._preloads = Preloads()
         self._summaries = 0
@@ -182,10 +193,15 @@ class AgentLogic:
         self, step_id: int, result: StepResult | FestinaError, now: float
     ) -> list[Effect]:
         """A step has ended, well or not."""
-        return self._steps.settle(step_id, result, now) + self._pump(now)
+        effects = self._steps.settle(step_id, result, now)
+        if isinstance(result, EngineLostError):
+            effects += self._recovery.on_lost(result, now)
+        return effects + self._pump(now)
 
     def on_loaded(self, model: str, loaded: LoadedModel | FestinaError, now: float) -> list[Effect]:
         """A load has ended; requests that waited for it are queued, or end with its error."""
+        if isinstance(loaded, EngineLostError):  # it will be loaded again with the others
+            return self._recovery.on_lost(loaded, now) + self._pump(now)
         residency = self._models[model]
         if isinstance(loaded, FestinaError) and loaded.field == MEMORY:
             victim = self._models.make_way()
@@ -196,16 +212,21 @@ class AgentLogic:
         self._preloads.waiting.discard(model)
         if isinstance(loaded, FestinaError):
             residency.state = ModelState.ABSENT
+            residency.loaded = None
             if preload and self._preloads.error is None:
                 self._preloads.error = loaded
-            return self._serving.fail_waiting(model, loaded, now) + self._pump(now)
+            effects = self._serving.fail_model(model, loaded, now)
+            if model in self._scheduler.lanes:  # it was lost, and does not come back
+                self._scheduler.remove_model(model)
+            return effects + self._pump(now)
         residency.state = ModelState.READY
         residency.loaded = loaded
         residency.idle_since = now
-        pool = BlockManager(loaded.kv_blocks)
-        lengths = self._serving.lengths[model]
-        step_time = self._step_time(loaded)
-        self._scheduler.add_model(Lane(model, pool, BLOCK_TOKENS, step_time, lengths))
+        if model not in self._scheduler.lanes:  # else it was lost, and what ran there goes on
+            pool = BlockManager(loaded.kv_blocks)
+            lengths = self._serving.lengths[model]
+            step_time = self._step_time(loaded)
+            self._scheduler.add_model(Lane(model, pool, BLOCK_TOKENS, step_time, lengths))
         return self._serving.queue_waiting(residency, loaded, now) + self._pump(now)
 
     def on_unloaded(self, model: str, error: FestinaError | None, now: float) -> list[Effect]:
@@ -214,20 +235,29 @@ class AgentLogic:
         residency.state = ModelState.ABSENT
         residency.loaded = None
         effects: list[Effect] = []
-        if error is not None:
-            effects += self._serving.fail_waiting(model, error, now)
-        elif residency.requests:
+        if isinstance(error, EngineLostError):
+            effects += self._recovery.on_lost(error, now)
+        elif error is not None:
+            return self._serving.fail_waiting(model, error, now) + self._pump(now)
+        if residency.requests:
             effects += self._models.want(model, now)
         return effects + self._pump(now)
 
     def on_parked(self, now: float) -> list[Effect]:
         """The device's context is gone."""
-        return [*self._power.parked_now(now), *self._pump(now)]
+        self._power.parked_now(now)
+        return self._pump(now)
 
     def on_woken(self, error: FestinaError | None, now: float) -> list[Effect]:
-        """The device's context is back, or why not: what needs it fails by itself, then."""
-        self._power.woken(now, failed=error is not None)
+        """The device's context is there and nothing in it, or cannot be had."""
+        if error is not None:
+            return self._recovery.on_wake_failed(error, now) + self._pump(now)
+        self._power.woken(now)
         return self._pump(now)
+
+    def on_checked(self, error: FestinaError | None, now: float) -> list[Effect]:
+        """The engine was asked whether it lives."""
+        return self._recovery.on_checked(error, now) + self._pump(now)
 
     def on_timer(self, now: float) -> list[Effect]:
         """Time has passed `next_timer`; calling it sooner does no harm."""
@@ -237,6 +267,7 @@ class AgentLogic:
         for peer in gone:
             effects += self._serving.leave(peer, None, now)
         effects += self._unload_expired(now)
+        effects += self._recovery.on_timer(now)
         if self._link.welcome and now >= self._summary_at:
             effects.append(self._summary(now))
         return effects + self._pump(now)
@@ -248,6 +279,7 @@ class AgentLogic:
             self._serving.clients.next_timer,
             self._models.next_timer(),
             self._power.next_timer,
+            self._recovery.next_timer,
             self._summary_at if self._link.welcome else float("inf"),
             self._steps.wait_until,
         )
@@ -257,8 +289,7 @@ class AgentLogic:
         error = AgentLostError("the agent is shutting down", field="agent")
         effects = self._serving.fail_all(error, now)
         self._steps.stopped = True
-        leave = Leave(self._identity.agent, self._identity.epoch)
-        return [*effects, Send(SCHEDULER, b"", leave)]
+        return [*effects, Send(SCHEDULER, b"", self._leave)]
 
     # The device
 

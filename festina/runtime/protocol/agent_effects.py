@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from festina.config import DeploymentConfig
 from festina.engine.base import Batch
+from festina.errors import FestinaError
 from festina.runtime.protocol.effects import Send
 
 
@@ -48,4 +49,19 @@ class WakeDevice:
     """Take the context again, before all that is asked from now on; report with `on_woken`."""
 
 
-Effect = Send | StartStep | LoadModel | UnloadModel | SetClock | ParkDevice | WakeDevice
+@dataclass(frozen=True, slots=True)
+class CheckEngine:
+    """Ask the engine whether it lives, and report with `on_checked`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """End the agent with this error once what was to be sent is sent."""
+
+    error: FestinaError
+
+
+EngineEffect = StartStep | LoadModel | UnloadModel | ParkDevice | WakeDevice | CheckEngine
+"""Carried out one after the other, in the order given, and reported in it."""
+
+Effect = Send | EngineEffect | SetClock | GiveUp

@@ -9,7 +9,7 @@ from festina.config import DeploymentConfig
 from festina.engine.base import BLOCK_TOKENS, LoadedModel
 from festina.errors import UnknownModelError
 from festina.runtime.protocol.agent_effects import LoadModel, UnloadModel, WakeDevice
-from festina.runtime.protocol.agent_power import PowerState
+from festina.runtime.protocol.agent_power import Power, PowerState
 from festina.types import ModelState
 
 
@@ -20,7 +20,7 @@ class Residency:
     Attributes:
         deployment: Its settings.
         state: Where its weights are.
-        loaded: What the engine gave; None unless READY or UNLOADING.
+        loaded: What the engine gave; None while ABSENT and before the first load.
         requests: Requests that need it, queued ones included.
         idle_since: When the last of them ended.
         draining: To be unloaded once its requests have ended.
@@ -118,7 +118,20 @@ class ModelTable:
         if residency.state is not ModelState.ABSENT:
             return [*self._power.wake(now)]
         residency.state = ModelState.LOADING
+        if self._power.power is Power.LOST:
+            return []  # `restore` will
         return [*self._power.wake(now), LoadModel(residency.deployment)]
+
+    def lose(self) -> None:
+        """The engine is gone with all that was resident."""
+        for residency in self:
+            if residency.state is ModelState.READY:
+                residency.state = ModelState.LOADING
+
+    def restore(self) -> list[LoadModel]:
+        """Load what was lost, and what has been wanted since."""
+        loading = [item for item in self if item.state is ModelState.LOADING]
+        return [LoadModel(residency.deployment) for residency in loading]
 
     def leave(self) -> None:
         """Unload all of them as soon as nothing needs them."""

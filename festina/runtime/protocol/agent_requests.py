@@ -25,6 +25,7 @@ class Request:
         arrived_at: When it came.
         sequence: Its sequence; None while its model is on the way.
         decoder: Turns its tokens into text; None while its model is on the way.
+        losses: Steps of it in which the engine was lost.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Request:
     arrived_at: float
     sequence: Sequence | None = None
     decoder: OutputText | None = None
+    losses: int = 0
 
     @property
     def request_id(self) -> str:
@@ -102,6 +104,10 @@ class RequestBook:
     def of_peer(self, peer: bytes) -> list[Request]:
         """The client's active requests, oldest first."""
         return [self._by_number[number] for number in sorted(self._by_peer.get(peer, ()))]
+
+    def of_model(self, model: str) -> list[Request]:
+        """Requests for a deployment, oldest first."""
+        return [item for item in self._by_number.values() if item.message.model == model]
 
     def waiting_for(self, model: str) -> list[Request]:
         """Requests whose model is on the way, oldest first."""

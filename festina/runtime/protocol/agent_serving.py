@@ -243,6 +243,10 @@ class Serving:
         """A model does not come: the requests that wait for it end."""
         return self._end_all(self.requests.waiting_for(model), error, now)
 
+    def fail_model(self, model: str, error: FestinaError, now: float) -> list[Effect]:
+        """A model does not come, or not come back: all of its requests end."""
+        return self._end_all(self.requests.of_model(model), error, now)
+
     def fail_one(self, number: int, error: FestinaError, now: float) -> list[Effect]:
         """A request's step failed: it ends, if it has not."""
         if not self.requests.active(number):

@@ -8,11 +8,14 @@ from festina.control.local import LocalScheduler, PlannedChunk, PlannedStep
 from festina.control.profiled import ClockGovernor
 from festina.device.base import Device
 from festina.engine.base import Batch, Chunk, ModelShape, StepResult
-from festina.errors import FestinaError
+from festina.errors import EngineLostError, FestinaError
 from festina.runtime.protocol.agent_effects import Effect, SetClock, StartStep
 from festina.runtime.protocol.agent_models import ModelTable
 from festina.runtime.protocol.agent_serving import Serving
 from festina.types import OperatingPoint
+
+LOSSES_MAX = 3
+"""A request that was in so many steps in which the engine was lost is not tried again."""
 
 
 class Stepper:
@@ -88,7 +91,7 @@ class Stepper:
 
     def _batch(self, step: PlannedStep) -> Batch:
         chunks = tuple(self._chunk(chunk) for chunk in step.chunks)
-        return Batch(step.model, chunks, step.point, step.partition)
+        return Batch(step.model, chunks, step.point, step.partition, step.predicted_ms)
 
     def _chunk(self, planned: PlannedChunk) -> Chunk:
         seq = planned.sequence
@@ -104,11 +107,20 @@ class Stepper:
     def _failed(self, step_id: int, error: FestinaError, now: float) -> list[Effect]:
         step, _ = self._scheduler.settle(step_id, None, 0.0, now)
         self._models[step.model].in_step = False
+        numbers = [chunk.sequence.number for chunk in step.chunks]
+        if isinstance(error, EngineLostError):
+            numbers = [number for number in numbers if self._to_blame(number)]
         return [
-            effect
-            for chunk in step.chunks
-            for effect in self._serving.fail_one(chunk.sequence.number, error, now)
+            effect for number in numbers for effect in self._serving.fail_one(number, error, now)
         ]
+
+    def _to_blame(self, number: int) -> bool:
+        """Whether the engine was lost under this request so often that it must be the reason."""
+        if not self._serving.requests.active(number):
+            return False
+        request = self._serving.requests.get(number)
+        request.losses += 1
+        return request.losses >= LOSSES_MAX
 
     def _charge(self, step: PlannedStep, result: StepResult, now: float) -> None:
         """Dynamic joules of a step to its requests, by their share of its arithmetic."""

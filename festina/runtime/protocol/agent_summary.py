@@ -35,7 +35,7 @@ def gpu_summary(
         clock_target_mhz=clock_target_mhz,
         sms_total=device.sms_total,
         sms_free=max(0, device.sms_total - busy_sms),
-        free_in_ms=free_in_ms(scheduler, now),
+        free_in_ms=free_in_ms(scheduler, now) + power.wake_left_ms(now),
         kv_tokens_total=sum(pool.total for pool in pools) * BLOCK_TOKENS,
         kv_tokens_free=sum(pool.free for pool in pools) * BLOCK_TOKENS,
         memory_free_bytes=max(0, device.memory_bytes - models.held_bytes),

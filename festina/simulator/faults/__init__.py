@@ -8,6 +8,6 @@ compared with what it was (`audit`). All that is said on the wire and told to ca
 
 What is under test is `festina.runtime.protocol`, driven as its shells drive it. There is no
 consolidator process yet; it would be one more `Process`, and `Plan.outages` names processes by
-name. Until then `Plan.orders` has the scheduler's address send the `Load` and `Unload` that it
-would send.
+name. Until then `Plan.orders` has the scheduler's address send the `Load`, `Unload`, `Park` and
+`Wake` that it would send.
 """

@@ -11,12 +11,14 @@ from festina.device import physics
 from festina.device.simulated import SimulatedDevice
 from festina.engine.base import Batch, LoadedModel, StepResult
 from festina.engine.simulated import PREFIX, SimulatedEngine, SimulatedNoise
-from festina.errors import DeviceError, EngineError, FestinaError
+from festina.errors import DeviceError, EngineError, EngineLostError, FestinaError
 from festina.messages import AnyMessage, Generate
 from festina.runtime.outbox import reads_too_slowly
 from festina.runtime.protocol.agent import AgentIdentity
 from festina.runtime.protocol.agent_effects import (
+    CheckEngine,
     Effect,
+    GiveUp,
     LoadModel,
     ParkDevice,
     SetClock,
@@ -56,6 +58,7 @@ class AgentProcess(Process):
         self._device = SimulatedDevice(physics.gpu_named(site.profiles.device), now=self.now)
         noise = SimulatedNoise(seed=self._rng.randrange(2**32))
         self._engine = SimulatedEngine(self._device, noise, clock=lambda: 0.0, sleep=lambda _: None)
+        self._engine_lost = False
         self._free_at = 0.0
         self._lost: list[tuple[bytes, FestinaError | None]] = []
         config, table = site.plan.config, site.profiles.agent_table()
@@ -105,25 +108,29 @@ class AgentProcess(Process):
                     report = partial(self.logic.on_loaded, deployment.name, loaded)
                     self._compute(duration_s, report)
                 case UnloadModel(model):
-                    self._engine.unload(model)
-                    self._compute(_UNLOAD_S, partial(self.logic.on_unloaded, model, None))
+                    gone = self._gone()
+                    if gone is None:
+                        self._engine.unload(model)
+                    self._compute(_UNLOAD_S, partial(self.logic.on_unloaded, model, gone))
                 case SetClock(clock_mhz):
                     self._device.set_clock_mhz(clock_mhz)
                 case ParkDevice():
-                    self._compute(_PARK_S, self._parked)
+                    self._compute(_PARK_S, self.logic.on_parked)
                 case WakeDevice():
-                    self._device.wake(self.now)
+                    self._engine.clear()
+                    self._engine_lost = False
                     wake_s = self._device.gpu.wake_ms / 1e3
                     self._compute(wake_s, partial(self.logic.on_woken, None))
+                case CheckEngine():
+                    report = partial(self.logic.on_checked, self._gone())
+                    self._compute(_UNLOAD_S, report)
+                case GiveUp(cause):
+                    raise cause  # the plan's bound is out of reach
         lost, self._lost = self._lost, []
         for peer, error in lost:
             self._act(self.logic.on_peer_lost(peer, error, self.now))
         self._measure()
         self.settle(self.logic.next_timer())
-
-    def _parked(self, now: float) -> list[Effect]:
-        self._device.park(now)
-        return self.logic.on_parked(now)
 
     def _send(self, send: Send) -> None:
         site, now = self.site, self.site.network.now
@@ -142,8 +149,15 @@ class AgentProcess(Process):
         self._free_at = start + duration_s
         self.later(self._free_at - self.site.network.now, lambda: self._act(report(self.now)))
 
+    def _gone(self) -> EngineLostError | None:
+        """What an engine says that is gone."""
+        return EngineLostError("the engine is gone") if self._engine_lost else None
+
     def _step(self, batch: Batch) -> tuple[StepResult | FestinaError, float]:
         faults = self.site.plan.engine
+        self._engine_lost = self._engine_lost or self._happens(faults.lost, "engine lost")
+        if gone := self._gone():
+            return gone, _FAILED_S
         if self._happens(faults.step, "step failed"):
             return EngineError("a step failed"), _FAILED_S
         try:
@@ -156,6 +170,8 @@ class AgentProcess(Process):
     def _load(self, load: LoadModel) -> tuple[LoadedModel | FestinaError, float]:
         decoder = physics.model_named(self._weights[load.deployment.name])
         duration_s = physics.load_ms(self._device.gpu, decoder.resident_bytes) / 1e3
+        if gone := self._gone():
+            return gone, _FAILED_S
         if self._happens(self.site.plan.engine.load, "load failed"):
             return DeviceError("a load failed"), duration_s
         try:

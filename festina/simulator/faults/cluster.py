@@ -7,7 +7,7 @@ from functools import partial
 
 from msgspec import Struct
 
-from festina.messages import Generate, Load, Unload
+from festina.messages import Generate
 from festina.simulator.faults.agent import AgentProcess
 from festina.simulator.faults.audit import Audit
 from festina.simulator.faults.client import ClientProcess
@@ -159,9 +159,8 @@ class FaultCluster:
 
     def _order(self, order: Order) -> None:
         """As if its scheduler had sent it."""
-        self.journal.fault(self._network.now, "load" if order.load else "unload", order.agent)
-        message = Load(order.model) if order.load else Unload(order.model)
-        self._network.send(SCHEDULER, order.agent, order.agent.encode(), message)
+        self.journal.fault(self._network.now, type(order.order).__name__.lower(), order.agent)
+        self._network.send(SCHEDULER, order.agent, order.agent.encode(), order.order)
 
     def _crowd(self, crowd: Crowd) -> None:
         agent = self._processes[crowd.agent]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from festina.config import AgentConfig, Config, DeploymentConfig, LinkConfig, SchedulerConfig
+from festina.messages import Load, Park, Unload, Wake
 from festina.runtime.protocol.client_effects import ClientLimits
 from festina.simulator.faults.demand import Ask, draw_asks
 
@@ -88,21 +89,22 @@ class EngineFaults:
         step: A step fails.
         load: A load fails.
         slow: A step takes a second longer.
+        lost: The engine is lost in a step, and all that was in it.
     """
 
     step: float = 0.0
     load: float = 0.0
     slow: float = 0.0
+    lost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An agent is told to load or unload a model, as a consolidator would."""
+    """An agent is told what a consolidator would tell it."""
 
     at: float
     agent: str
-    model: str
-    load: bool
+    order: Load | Unload | Park | Wake
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class Plan:
         cuts: Links that do not work.
         outages: Processes that crash or freeze; clients that crash stay away.
         engine: Of all agents.
-        orders: Loads and unloads.
+        orders: Of a consolidator.
         crowds: Requests past the scheduler.
         asks: Requests.
         audit_down_s: How long the scheduler is away at the audit.
@@ -158,6 +160,7 @@ class Plan:
 def draw_plan(seed: int) -> Plan:
     """The plan of a seed; each kind of fault is in some plans and not in others."""
     rng = random.Random(f"faults/{seed}")
+    engines = random.Random(f"faults/{seed}/engines")
     config = _config(rng)
     models = tuple(item.name for item in config.deployments)
     return Plan(
@@ -179,8 +182,13 @@ def draw_plan(seed: int) -> Plan:
         ),
         cuts=tuple(_cuts(rng)),
         outages=tuple(_outages(rng)),
-        engine=EngineFaults(_sometimes(rng, 0.02), _sometimes(rng, 0.3), _sometimes(rng, 0.02)),
-        orders=tuple(_orders(rng, models)),
+        engine=EngineFaults(
+            _sometimes(rng, 0.02),
+            _sometimes(rng, 0.3),
+            _sometimes(rng, 0.02),
+            _sometimes(engines, 0.02),
+        ),
+        orders=(*_orders(rng, models), *_parks(engines)),
         crowds=tuple(
             Crowd(rng.uniform(1.0, STORM_S - 3.0), rng.choice(AGENTS), rng.randint(20, 100))
             for _ in range(rng.choice((0, 0, 1)))
@@ -216,6 +224,7 @@ def _config(rng: random.Random) -> Config:
             chunk_tokens=64,
             waiting_max=rng.choice((3, 12, 64)),
             client_timeout_s=3.0,
+            engine_failures_max=1000,
         ),
     )
 
@@ -253,6 +262,12 @@ def _outages(rng: random.Random) -> Iterator[Outage]:
 
 def _orders(rng: random.Random, models: tuple[str, ...]) -> Iterator[Order]:
     for _ in range(rng.choice((0, 0, 3, 8))):
-        yield Order(
-            rng.uniform(0.5, STORM_S), rng.choice(AGENTS), rng.choice(models), rng.random() < 0.3
-        )
+        at, agent, model = rng.uniform(0.5, STORM_S), rng.choice(AGENTS), rng.choice(models)
+        yield Order(at, agent, Load(model) if rng.random() < 0.3 else Unload(model))
+
+
+def _parks(rng: random.Random) -> Iterator[Order]:
+    """Parks and wakes; a request wakes an agent that nobody else wakes."""
+    for _ in range(rng.choice((0, 3, 12))):
+        order = Park() if rng.random() < 0.7 else Wake()
+        yield Order(rng.uniform(0.5, STORM_S), rng.choice(AGENTS), order)
