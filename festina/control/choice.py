@@ -34,7 +34,7 @@ class LocalRules:
     @property
     def chunk_min(self) -> int:
         """Smallest chunk worth a step of its own: each step reads all the weights."""
-        return max(1, self.chunk_tokens // 4)
+        return max(1, min(64, self.chunk_tokens // 4))
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,10 @@ class LocalScheduler:
         rules: Settings.
         partition: Where steps run.
         steps_max: Steps side by side; a model has at most one.
+
+    Attributes:
+        point: Where a step that starts now runs. The owner keeps it up to date.
+        planning_point: Where it is planned for: lower, while the clock is about to sink.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class LocalScheduler:
         self._steps: dict[int, PlannedStep] = {}
         self._steps_planned = 0
         self.point = OperatingPoint(0, partition.sms)
+        self.planning_point = self.point
 
     @property
     def lanes(self) -> dict[str, Lane]:
@@ -155,7 +160,7 @@ class LocalScheduler:
                 if not lane.busy and lane.model not in stuck and (lane.running or lane.waiting)
             ]
             slots = self._steps_max - len(self._steps)
-            choice = self._choose(lanes, self.point, slots, now)
+            choice = self._choose(lanes, self.planning_point, slots, now)
             if isinstance(choice, Wait):
                 return Plan(tuple(steps), choice.until)
             step = self._start(choice, now)
@@ -190,7 +195,7 @@ class LocalScheduler:
         lane = self._lanes[step.model]
         lane.busy = False
         grown: list[Sequence] = []
-        if token_ids is not None:
+        if token_ids is not None and step.point == self.point:  # else the clock has changed in it
             lane.step_time.learn(step.work, step.point, latency_ms)
         for index, chunk in enumerate(step.chunks):
             seq = chunk.sequence

@@ -12,7 +12,9 @@ from festina.types import Health, Provenance, SmPartition
 
 
 @dataclass(frozen=True, slots=True)
-class _ClockSwitch:
+class ClockSwitch:
+    """A clock that has been asked for, and when it holds."""
+
     clock_mhz: int
     due: float
 
@@ -39,7 +41,7 @@ class SimulatedDevice:
         self.power_cap_w = gpu.power.cap_w
         self.gpu = gpu
         self._clock_mhz = gpu.clock_max_mhz
-        self._switch: _ClockSwitch | None = None
+        self._switch: ClockSwitch | None = None
         self._parked = False
         self._meter = EnergyMeter(now, self._idle_w())
 
@@ -65,6 +67,10 @@ class SimulatedDevice:
         """Clock at the latest time seen."""
         return self._clock_mhz
 
+    def pending_switch(self) -> ClockSwitch | None:
+        """The clock asked for, while it does not hold yet."""
+        return self._switch
+
     def run_clock_mhz(self) -> int:
         """The same: it keeps its clock when it is idle."""
         return self._clock_mhz
@@ -88,7 +94,7 @@ class SimulatedDevice:
         if clock_mhz == self.clock_target_mhz:
             return
         due = self._meter.now + self.gpu.clock_switch_ms / 1e3
-        self._switch = _ClockSwitch(clock_mhz, due)
+        self._switch = ClockSwitch(clock_mhz, due)
 
     def park(self, now: float) -> None:
         """Destroy the context: idle power falls to that of the bare device."""

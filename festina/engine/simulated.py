@@ -63,13 +63,14 @@ class _Resident:
 class SimulatedEngine:
     """Runs shapes of models on a `SimulatedDevice` in real time (`Engine` in engine/base.py).
 
-    A step takes physics' latency at the device's clock, times the bias and jitter of `noise`. The
+    A step takes physics' latency at the device's clock, times the bias and jitter of `noise`. A
+    switch that is under way when it starts counts, one that is asked for later does not. The
     reported `latency_ms` is that duration, not what `sleep` made of it. Not thread-safe.
 
     Args:
         device: Where it runs; the engine reads its clock and never sets it.
         noise: How far latencies stray from physics.
-        clock: Monotonic seconds.
+        clock: Seconds of the device's time.
         sleep: Waits for so many seconds.
     """
 
@@ -146,9 +147,8 @@ class SimulatedEngine:
         work = physics.step_work(
             resident.decoder, [(len(chunk.token_ids), chunk.start) for chunk in batch.chunks]
         )
-        point = physics.run(self._device.gpu, work, batch.partition.sms, self._device.clock_mhz())
         stray = resident.bias[work.phase] + self._rng.normal(0.0, self._noise.jitter)
-        latency_ms = float(point.latency_ms) * math.exp(stray)
+        latency_ms = self._latency_ms(work, batch.partition.sms, math.exp(stray), start)
         token_ids = tuple(_choose(resident.states, chunk) for chunk in batch.chunks)
         self._wait(start, latency_ms)
         return StepResult(token_ids, latency_ms, float(work.flops), float(work.bytes_moved))
@@ -171,6 +171,21 @@ class SimulatedEngine:
                 f"blocks are {data.dtype} {data.shape}", field="data", expected=f"uint8 {expected}"
             )
         states[blocks] = np.ascontiguousarray(data).view(np.uint64)
+
+    def _latency_ms(self, work: physics.Work, sms: int, slower: float, now: float) -> float:
+        """Of a step that starts now, and goes on at another clock if a switch is under way."""
+
+        def alone_ms(clock_mhz: int) -> float:
+            return float(physics.run(self._device.gpu, work, sms, clock_mhz).latency_ms) * slower
+
+        latency_ms = alone_ms(self._device.clock_mhz())
+        switch = self._device.pending_switch()
+        if switch is None:
+            return latency_ms
+        before_ms = max(0.0, switch.due - now) * 1e3
+        if before_ms >= latency_ms:
+            return latency_ms
+        return before_ms + (1.0 - before_ms / latency_ms) * alone_ms(switch.clock_mhz)
 
     def _resident_of(self, model: str) -> _Resident:
         try:

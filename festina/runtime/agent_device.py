@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from festina.config import Config
+from festina.config import AgentConfig, Config
+from festina.control.clock import ClockRules
+from festina.control.clock_governor import ClockGovernor, DeviceClock
+from festina.control.clock_sweep import ClockSweep
 from festina.control.profile import ProfileTable, shipped_profiles
-from festina.control.profiled import ClockGovernor, ProfiledStepTime
+from festina.control.profiled import ProfiledStepTime
 from festina.control.step_time import LearnedStepTime, StepTime, StepTimePrior
 from festina.device import physics
 from festina.device.base import Device
@@ -45,7 +48,7 @@ class Built:
     device: Device
     engine: Engine
     step_time: Callable[[LoadedModel], StepTime]
-    clocks: ClockGovernor | None = None
+    clocks: DeviceClock | None = None
     park: Callable[[], None] = lambda: None
     wake: Callable[[], None] = lambda: None
     check: Callable[[], None] = lambda: None
@@ -116,7 +119,7 @@ def _profiled(device: Device, engine: Engine, config: Config) -> Built:
             return ProfiledStepTime(table, model)
         return LearnedStepTime(gpu_prior(loaded))
 
-    return Built(device, engine, step_time, governor(table, device))
+    return Built(device, engine, step_time, governor(table, device, config.agent))
 
 
 def profile_of(device: Device, config: Config) -> ProfileTable | None:
@@ -133,11 +136,14 @@ def profile_of(device: Device, config: Config) -> ProfileTable | None:
     return table
 
 
-def governor(table: ProfileTable | None, device: Device) -> ClockGovernor | None:
+def governor(table: ProfileTable | None, device: Device, agent: AgentConfig) -> DeviceClock | None:
     """What chooses the device's clock; None where it cannot be set, or nothing is known."""
     if table is None or not device.clocks_mhz:
         return None
-    return ClockGovernor(table, device.partitions[0].sms)
+    sms = device.partitions[0].sms
+    if agent.policy == "paper":
+        return ClockSweep(table, sms)
+    return ClockGovernor(table, sms, rules=ClockRules(margin=agent.margin))
 
 
 def _check_covers(table: ProfileTable, device: Device) -> None:

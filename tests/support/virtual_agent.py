@@ -5,13 +5,15 @@ import itertools
 from dataclasses import dataclass, field
 
 from festina.config import AgentConfig, Config, DeploymentConfig
-from festina.control.profiled import ClockGovernor, ProfiledStepTime
+from festina.control.profiled import ProfiledStepTime
 from festina.control.step_time import LearnedStepTime, StepTimePrior
 from festina.device import physics
 from festina.device.simulated import SimulatedDevice
 from festina.engine.simulated import SimulatedEngine, SimulatedNoise
+from festina.engine.weights_name import profile_name
 from festina.errors import EngineError, EngineLostError, ErrorInfo, FestinaError
 from festina.messages import Accepted, Failed, Finished, Generate, Ping, Pong, Tokens, Welcome
+from festina.runtime.agent_device import governor
 from festina.runtime.protocol.agent import AgentIdentity, AgentLogic
 from festina.runtime.protocol.agent_effects import (
     CheckEngine,
@@ -106,14 +108,15 @@ class VirtualAgent:
         self.config = Config(deployments=deployments, agent=agent or AgentConfig())
         self.device = SimulatedDevice(physics.gpu_named("h100"), now=0.0)
         noise = noise or SimulatedNoise(bias=0.0, jitter=0.0)
-        engine = SimulatedEngine(self.device, noise, clock=lambda: 0.0, sleep=lambda s: None)
+        engine = SimulatedEngine(self.device, noise, clock=lambda: self.now, sleep=lambda s: None)
         self.engine = FailingEngine(engine, failing, losing)
+        self._table, self._prior = table, prior
         self.logic = AgentLogic(
             AgentIdentity("gpu0", EPOCH, "tcp://127.0.0.1:1"),
             self.config,
             self.device,
-            lambda loaded: ProfiledStepTime(table, "llama-8b") if table else LearnedStepTime(prior),
-            ClockGovernor(table, self.device.sms_total) if table else None,
+            self._step_time,
+            governor(table, self.device, self.config.agent),
         )
         self.now = 0.0
         self.seen: dict[tuple[bytes, str], Seen] = {}
@@ -128,6 +131,12 @@ class VirtualAgent:
         self._order = itertools.count()
         self._compute_free = 0.0
         self._carry_out(self.logic.on_start(0.0))
+
+    def _step_time(self, loaded):
+        if not self._table:
+            return LearnedStepTime(self._prior)
+        weights = {item.name: item.weights for item in self.config.deployments}
+        return ProfiledStepTime(self._table, profile_name(weights[loaded.model]))
 
     def generate(self, request_id="r", model="chat", peer=b"c", **fields):
         fields.setdefault("text", "hello")

@@ -3,7 +3,7 @@
 import pytest
 from fake_gpu import DENIED, FakeGpu, FakeGuard
 
-from festina.config import Config
+from festina.config import AgentConfig, Config
 from festina.control.profile import shipped_profiles
 from festina.device.nvidia.device import NvidiaDevice
 from festina.errors import ProfileError
@@ -49,14 +49,14 @@ def test_a_profile_fits_an_idle_gpu_by_the_clock_that_its_work_runs_at():
     device = nvidia()
     table = profile_of(device, Config())
     assert device.clock_mhz() == 345
-    assert governor(table, device) is not None
+    assert governor(table, device, AgentConfig()) is not None
 
 
 def test_a_gpu_whose_clocks_cannot_be_set_has_a_profile_and_no_governor():
     device = nvidia(fails={"reset_clock": DENIED})
     table = profile_of(device, Config())
     assert 1980 in table.clocks_mhz
-    assert governor(table, device) is None
+    assert governor(table, device, AgentConfig()) is None
 
 
 def test_a_profile_with_clocks_that_the_gpu_does_not_have_is_refused():

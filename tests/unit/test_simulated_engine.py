@@ -260,3 +260,21 @@ class TestTokenizer:
     def test_the_end_token_has_no_text(self):
         tokenizer = SimulatedTokenizer()
         assert tokenizer.decode([65, *tokenizer.end_ids]) == "A"
+
+
+def test_a_step_goes_on_at_a_clock_that_was_asked_for_before_it_started():
+    def step_ms(before_ms):
+        """Of a prompt that starts so long before the clock falls."""
+        time = FakeTime()
+        device = SimulatedDevice(H100, now=0.0)
+        engine = SimulatedEngine(device, EXACT, clock=time.clock, sleep=time.sleep)
+        engine.load(deployment())
+        device.advance(time.now)
+        device.set_clock_mhz(570)
+        time.now += (H100.clock_switch_ms - before_ms) / 1e3
+        device.advance(time.now)
+        return engine.step(batch_of(chunk(range(64)))).latency_ms
+
+    slow_ms, fast_ms = step_ms(0.0), step_ms(H100.clock_switch_ms)
+    assert fast_ms < slow_ms < H100.clock_switch_ms
+    assert step_ms(fast_ms / 4) == pytest.approx(fast_ms / 4 + 0.75 * slow_ms, rel=1e-6)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from festina.config import Config
 from festina.control.choice import LocalRules
+from festina.control.clock_governor import DeviceClock
 from festina.control.energy import EnergyLedger
 from festina.control.lane import Lane
 from festina.control.local import LocalScheduler
-from festina.control.profiled import ClockGovernor
 from festina.control.step_time import StepTime
 from festina.device.base import Device
 from festina.engine.base import BLOCK_TOKENS, LoadedModel, StepResult
@@ -106,7 +106,7 @@ class AgentLogic:
         config: Config,
         device: Device,
         step_time: Callable[[LoadedModel], StepTime],
-        clocks: ClockGovernor | None = None,
+        clocks: DeviceClock | None = None,
     ) -> None:
         self._identity = identity
         self._config = config

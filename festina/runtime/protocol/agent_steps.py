@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from festina.control.clock_governor import DeviceClock
 from festina.control.local import LocalScheduler, PlannedChunk, PlannedStep
-from festina.control.profiled import ClockGovernor
 from festina.device.base import Device
 from festina.engine.base import Batch, Chunk, ModelShape, StepResult
 from festina.errors import EngineLostError, FestinaError
@@ -39,7 +39,7 @@ class Stepper:
         scheduler: LocalScheduler,
         models: ModelTable,
         device: Device,
-        clocks: ClockGovernor | None,
+        clocks: DeviceClock | None,
         serving: Serving,
     ) -> None:
         self._scheduler = scheduler
@@ -50,12 +50,13 @@ class Stepper:
         self.clock_target_mhz = device.run_clock_mhz()
         self.wait_until = float("inf")
         self.stopped = False
-        scheduler.point = self._point()
+        self._locate()
 
     def settle(self, step_id: int, result: StepResult | FestinaError, now: float) -> list[Effect]:
         """A step has ended, well or not."""
         if isinstance(result, FestinaError):
             return self._failed(step_id, result, now)
+        self._locate()
         step, grown = self._scheduler.settle(step_id, result.token_ids, result.latency_ms, now)
         self._models[step.model].in_step = False
         self._charge(step, result, now)
@@ -67,23 +68,30 @@ class Stepper:
         if self.stopped or self._models.changing:
             return []
         effects = self._set_clock(now)
-        self._scheduler.point = self._point()
+        self._locate()
         plan = self._scheduler.plan(now)
         for step in plan.steps:
             self._models[step.model].in_step = True
         self.wait_until = plan.wait_until
         return [*effects, *(StartStep(step.step_id, self._batch(step)) for step in plan.steps)]
 
-    def _point(self) -> OperatingPoint:
-        """Where a step that starts now would run."""
-        return OperatingPoint(self._device.run_clock_mhz(), self._device.partitions[0].sms)
+    def _locate(self) -> None:
+        """Tell the scheduler where a step that starts now would run."""
+        sms, clock_mhz = self._device.partitions[0].sms, self._device.run_clock_mhz()
+        self._scheduler.point = OperatingPoint(clock_mhz, sms)
+        # A clock that is about to sink is planned with already.
+        self._scheduler.planning_point = OperatingPoint(min(clock_mhz, self.clock_target_mhz), sms)
 
     def _set_clock(self, now: float) -> list[Effect]:
-        """Between steps only: the clock is the whole device's."""
-        if self._clocks is None or self._scheduler.steps:
+        if self._clocks is None:
             return []
-        lanes = self._scheduler.lanes.values()
-        clock_mhz = self._clocks.choose(lanes, self._scheduler.rules, self.clock_target_mhz, now)
+        clock_mhz = self._clocks.choose(
+            self._scheduler.lanes.values(),
+            self._scheduler.rules,
+            self._device.run_clock_mhz(),
+            self.clock_target_mhz,
+            now,
+        )
         if clock_mhz == self.clock_target_mhz:
             return []
         self.clock_target_mhz = clock_mhz

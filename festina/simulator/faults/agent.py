@@ -6,13 +6,14 @@ import random
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from festina.control.profiled import ClockGovernor, ProfiledStepTime
+from festina.control.profiled import ProfiledStepTime
 from festina.device import physics
 from festina.device.simulated import SimulatedDevice
 from festina.engine.base import Batch, LoadedModel, StepResult
 from festina.engine.simulated import PREFIX, SimulatedEngine, SimulatedNoise
 from festina.errors import DeviceError, EngineError, EngineLostError, FestinaError
 from festina.messages import AnyMessage, Generate
+from festina.runtime.agent_device import governor
 from festina.runtime.outbox import reads_too_slowly
 from festina.runtime.protocol.agent import AgentIdentity
 from festina.runtime.protocol.agent_effects import (
@@ -57,7 +58,9 @@ class AgentProcess(Process):
         self._rng = random.Random(f"engine/{site.plan.seed}/{name}/{self.epoch}")
         self._device = SimulatedDevice(physics.gpu_named(site.profiles.device), now=self.now)
         noise = SimulatedNoise(seed=self._rng.randrange(2**32))
-        self._engine = SimulatedEngine(self._device, noise, clock=lambda: 0.0, sleep=lambda _: None)
+        self._engine = SimulatedEngine(
+            self._device, noise, clock=lambda: self.now, sleep=lambda _: None
+        )
         self._engine_lost = False
         self._free_at = 0.0
         self._lost: list[tuple[bytes, FestinaError | None]] = []
@@ -70,7 +73,7 @@ class AgentProcess(Process):
             config,
             self._device,
             lambda loaded: ProfiledStepTime(table, self._weights[loaded.model]),
-            ClockGovernor(table, self._device.partitions[0].sms),
+            governor(table, self._device, config.agent),
         )
         self._act(self.logic.on_start(self.now))
 
