@@ -8,6 +8,7 @@ import collections.abc
 import typing
 
 import numpy
+import numpy.dtypes
 import numpy.typing
 
 __all__: list[str] = [
@@ -15,6 +16,7 @@ __all__: list[str] = [
     "ClockLoad",
     "ClockPlanner",
     "ClusterView",
+    "ConsolidationPlanner",
     "CpuBatch",
     "CpuDecoder",
     "CpuKernels",
@@ -22,6 +24,7 @@ __all__: list[str] = [
     "CudaDriver",
     "CudaDriverError",
     "CudaMemory",
+    "Drain",
     "GreenContexts",
     "KvCopier",
     "LocalChoice",
@@ -834,6 +837,57 @@ class LocalChooser:
         prompts: list[float],
         slots: typing.SupportsInt | typing.SupportsIndex,
     ) -> LocalChoice: ...
+
+class Drain:
+    """
+    A GPU to be emptied and parked, and why.
+    """
+    @property
+    def gain_j(self) -> float: ...
+    @property
+    def gpu(self) -> int: ...
+    @property
+    def moves(self) -> list[tuple[int, int]]: ...
+    @property
+    def moves_j(self) -> float: ...
+    @property
+    def risk_j(self) -> float: ...
+    @property
+    def saved_w(self) -> float: ...
+    @property
+    def valley_ms(self) -> float: ...
+    @property
+    def wake_j(self) -> float: ...
+
+class ConsolidationPlanner:
+    """
+    The native rules behind festina.control.consolidation.
+    """
+
+    demand_dtype: typing.ClassVar[numpy.dtypes.VoidDType]
+    gpu_dtype: typing.ClassVar[numpy.dtypes.VoidDType]
+    resident_dtype: typing.ClassVar[numpy.dtypes.VoidDType]
+    def __init__(
+        self,
+        tables: list[typing.Any],
+        models: collections.abc.Sequence[tuple[str, typing.SupportsFloat | typing.SupportsIndex]],
+        settings: dict[str, typing.Any],
+    ) -> None: ...
+    def drains(
+        self,
+        gpus: numpy.ndarray,
+        residents: numpy.ndarray,
+        growth_per_ms: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> list[Drain]: ...
+    def paper(
+        self,
+        gpus: numpy.ndarray,
+        residents: numpy.ndarray,
+        demands: numpy.ndarray,
+        active: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+        memory_bytes: typing.SupportsFloat | typing.SupportsIndex,
+    ) -> tuple[list[tuple[int, int]], list[int]] | None: ...
+    def wake(self, gpus: numpy.ndarray, residents: numpy.ndarray) -> tuple[int, int] | None: ...
 
 def build_info() -> dict[str, typing.Any]:
     """

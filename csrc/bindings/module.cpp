@@ -14,5 +14,6 @@ PYBIND11_MODULE(_core, m) {
   festina::bindings::register_operating_point(m);
   festina::bindings::register_clock(m);
   festina::bindings::register_local(m);
+  festina::bindings::register_consolidation(m);
   festina::bindings::register_simulator(m);
 }

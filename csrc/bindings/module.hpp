@@ -6,6 +6,7 @@ namespace festina::bindings {
 void register_bad_input(pybind11::module_& m);
 void register_build_info(pybind11::module_& m);
 void register_clock(pybind11::module_& m);
+void register_consolidation(pybind11::module_& m);
 void register_cpu_decoder(pybind11::module_& m);
 void register_cpu_kernels(pybind11::module_& m);
 void register_cuda_driver(pybind11::module_& m);

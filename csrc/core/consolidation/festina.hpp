@@ -15,19 +15,17 @@
 // wake and the risk; and woken before its capacity is missed.
 namespace festina::consolidation {
 
-// `World` tells what GPUs cost:
-//   Cost cost(int gpu) const;               // as `clock::Planner` wants it
-//   int profile(int gpu, int model) const;  // the model's place in that cost; < 0: cannot run
-//   there double parked_w(int gpu) const; double wake_j(int gpu) const; double wake_ms(int gpu)
-//   const; double byte_j(int gpu) const;  // of a byte that is moved or loaded
-// Keeps memory between calls; used by one thread.
+// `World` tells what a GPU costs: `cost(gpu)` as `clock::Planner` wants it; `profile(gpu, model)`,
+// the model's place in that cost, below 0 where it cannot run; `parked_w(gpu)`; `wake_ms(gpu)` and
+// `wake_j(gpu)`; and `byte_j(gpu)`, of a byte that is moved or loaded. Keeps memory between calls;
+// used by one thread.
 template <class World>
 class Festina {
  public:
   Festina(const Options& options, clock::Planner& planner) : options_(options), clock_(planner) {}
 
   // The drains that gain most together, the best first; none where nothing gains. `growth_per_ms`:
-  // by how much the share of time that all GPUs need at their highest clocks grows.
+  // by which share of itself the load grows.
   std::vector<Drain> drains(const World& world, std::span<const GpuState> gpus, double now_ms,
                             double growth_per_ms = 0) {
     begin(world, gpus, now_ms);
@@ -162,12 +160,14 @@ class Festina {
   double valley_ms(double growth_per_ms) const {
     if (growth_per_ms <= 0) return options_.horizon_ms;
     double room = -clock_.options().utilisation;  // without the one that is parked
+    double used = 0;
     for (int g = 0; g < count(); ++g) {
       if (!at(g).open) continue;
       room += clock_.options().utilisation;
-      for (const Resident& r : at(g).residents) room -= share(g, r).mean;
+      for (const Resident& r : at(g).residents) used += share(g, r).mean;
     }
-    return std::clamp(room / growth_per_ms, 0.0, options_.horizon_ms);
+    if (used <= 0) return options_.horizon_ms;
+    return std::clamp((room - used) / (used * growth_per_ms), 0.0, options_.horizon_ms);
   }
 
   // --- what it would gain to empty one -----------------------------------------------------------
