@@ -52,12 +52,6 @@ def eventually(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
         time.sleep(0.1)
 
 
-@pytest.fixture
-def hosts() -> Iterator[Hosts]:
-    with Hosts() as hosts:
-        yield hosts
-
-
 class Cluster:
     """A scheduler on the first host and agents where they are wanted, all with keys."""
 
