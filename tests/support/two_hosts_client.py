@@ -6,6 +6,8 @@ Reads one line of JSON per wave from stdin, writes one per wave to stdout.
 import asyncio
 import json
 import sys
+import threading
+from collections import Counter
 
 import festina
 from festina.config import LinkConfig
@@ -31,16 +33,31 @@ async def one(client: festina.AsyncClient, max_tokens: int) -> tuple[str, str]:
 
 async def main(endpoint: str, identity: str, heartbeat_s: float, missed_max: int) -> None:
     link = LinkConfig(heartbeat_s=heartbeat_s, missed_max=missed_max)
+    waves: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
+    threading.Thread(target=_read, args=(loop, waves), daemon=True).start()
     async with festina.AsyncClient(endpoint, link=link, limits=LIMITS, identity=identity) as client:
-        while line := await loop.run_in_executor(None, sys.stdin.readline):
+        while line := await waves.get():
             wave = json.loads(line)
             if wave.get("agents"):
-                sorted(info.agent for info in (await client.cluster()).agents)
+                say(sorted(info.agent for info in (await client.cluster()).agents))
                 continue
-            await asyncio.gather(
+            ends = await asyncio.gather(
                 *(one(client, wave["max_tokens"]) for _ in range(wave["requests"]))
             )
+            say(Counter(" ".join(end).strip() for end in ends))
+
+
+def say(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def _read(loop: asyncio.AbstractEventLoop, waves: asyncio.Queue[str]) -> None:
+    """On a thread that ends with the process, whatever ends it."""
+    for line in sys.stdin:
+        loop.call_soon_threadsafe(waves.put_nowait, line)
+    loop.call_soon_threadsafe(waves.put_nowait, "")
 
 
 if __name__ == "__main__":
