@@ -77,13 +77,13 @@ class KvLayout:
         Raises:
             EngineError: A block lies outside the pool.
         """
-        if len(blocks) and not 0 <= int(blocks.min()) <= int(blocks.max()) < self.blocks:
+        ids = blocks.astype(np.uint64)  # negative ones become huge
+        if len(ids) and ids.max() >= self.blocks:
             raise EngineError(
                 "a block lies outside the pool", field="blocks", expected=f"0 … {self.blocks - 1}"
             )
         planes = np.arange(self.planes, dtype=np.uint64) * np.uint64(self.plane_stride_bytes)
-        starts = blocks.astype(np.uint64) * np.uint64(self.block_stride_bytes)
-        return planes[:, None] + starts[None, :]
+        return planes[:, None] + ids * np.uint64(self.block_stride_bytes)
 
 
 def runs_between(
@@ -107,9 +107,10 @@ def runs_between(
             field="layout",
             expected=f"{dst.planes} × {dst.piece_bytes}",
         )
-    if len(src_blocks) != len(dst_blocks) or len(np.unique(dst_blocks)) != len(dst_blocks):
+    targets = len(set(dst_blocks.tolist()))
+    if not len(src_blocks) == len(dst_blocks) == targets:
         raise EngineError(
-            f"{len(src_blocks)} blocks go to {len(np.unique(dst_blocks))} different ones",
+            f"{len(src_blocks)} blocks go to {targets} different ones",
             field="blocks",
             expected="as many different ones",
         )

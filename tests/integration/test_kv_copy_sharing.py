@@ -3,14 +3,12 @@
 import ctypes
 import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 from fake_cuda import IMAGE, FakeCuda
+from kv_peer import run_peer
 
 from festina import _core
 from festina.engine.kv_copy import KvMemory, Place
@@ -18,7 +16,6 @@ from festina.engine.kv_copy_cuda import CudaKvCopy
 from festina.engine.kv_crossover import Crossover
 from festina.errors import DeviceError, EngineError
 
-PEER = Path(__file__).parents[1] / "support" / "kv_peer.py"
 CROSSOVER = Crossover("", 0, 2, 0, 0, (), ())
 
 
@@ -34,21 +31,6 @@ def seen(memory: KvMemory) -> np.ndarray:
     return np.frombuffer(buffer, np.uint8)
 
 
-def run_peer(folder: Path, way: str, send) -> bytes:
-    """Start the peer, send it the memory, and wait; what it answers."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.settimeout(60)
-        command = [sys.executable, str(PEER), str(folder / "libcuda.so.1")]
-        peer = subprocess.Popen([*command, str(theirs.fileno()), way], pass_fds=[theirs.fileno()])
-        theirs.close()
-        try:
-            send(ours)
-            return ours.recv(16)
-        finally:
-            assert peer.wait(timeout=60) == 0
-
-
 def test_an_allocation_is_mapped_by_its_handle_and_offset(copier, tmp_path):
     pool = copier.memory.allocate(1 << 16)
     seen(pool)[:] = np.arange(1 << 16) % 251
@@ -57,7 +39,10 @@ def test_an_allocation_is_mapped_by_its_handle_and_offset(copier, tmp_path):
     shared = copier.memory.share(part)
     assert (shared.offset, shared.size_bytes, shared.allocation_bytes) == (4096, 8192, 1 << 16)
     message = msgspec.msgpack.encode(shared)
-    assert run_peer(tmp_path, "handle", lambda channel: channel.send(message)) == b"done"
+    assert (
+        run_peer(str(tmp_path / "libcuda.so.1"), "handle", lambda channel: channel.send(message))
+        == b"done"
+    )
     before[8192:12288] = before[4096:8192]
     assert np.array_equal(seen(pool), before)
 
@@ -72,7 +57,7 @@ def test_memory_made_for_it_is_mapped_by_descriptor(copier, tmp_path):
         socket.send_fds(channel, [str(pool.size_bytes).encode()], [fd])
         os.close(fd)
 
-    assert run_peer(tmp_path, "fd", send) == b"done"
+    assert run_peer(str(tmp_path / "libcuda.so.1"), "fd", send) == b"done"
     assert np.array_equal(seen(pool)[65536:], seen(pool)[:65536])
 
 
