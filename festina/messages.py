@@ -179,6 +179,8 @@ class Generate(Message, frozen=True):
         turns: Chat prompt.
         token_ids: Prompt as token ids.
         pace: 0 as fast as possible … 1 use all the slack; None takes the deployment's.
+        received: Output that the client has from another try; the agent goes on after it. Both
+            `max_tokens` and the indices of `Tokens` count it.
     """
 
     request_id: RequestId
@@ -193,6 +195,7 @@ class Generate(Message, frozen=True):
     turns: Annotated[tuple[ChatTurn, ...], Meta(max_length=1024)] = ()
     token_ids: Annotated[tuple[int, ...], Meta(max_length=2**20)] = ()
     pace: Annotated[float, Meta(ge=0, le=1)] | None = None
+    received: Annotated[tuple[int, ...], Meta(max_length=2**20)] = ()
 
 
 class Probe(Message, frozen=True):

@@ -107,10 +107,12 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         input_tokens: Prompt tokens.
         output_tokens: Tokens generated.
-        energy_j: Joules attributed to the request (DESIGN 4.4).
+        energy_j: Joules attributed to the request (DESIGN 4.4). Those of an agent that died with
+            part of the output died with it.
         energy_source: Whether `energy_j` was measured or modelled.
         preemptions: Times the request lost its KV blocks and was prefilled again.
         moves: Times it moved to another device, all of which `energy_j` adds up.
+        resumptions: Times the client had to go on at another agent, or at the same one anew.
     """
 
     input_tokens: int
@@ -119,6 +121,7 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     energy_source: Provenance
     preemptions: int = 0
     moves: int = 0
+    resumptions: int = 0
 
 
 class ModelSummary(msgspec.Struct, frozen=True, array_like=True):

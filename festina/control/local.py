@@ -132,7 +132,7 @@ class LocalScheduler:
     def add(self, seq: Sequence) -> None:
         """Queue a sequence of a resident model. Its tokens must fit the model's empty pool."""
         lane = self._lanes[seq.model]
-        seq.predicted_tokens = lane.lengths.predict(seq.max_tokens)
+        seq.predicted_tokens = lane.lengths.predict(seq.max_tokens, seq.output_tokens)
         lane.waiting[seq.number] = seq
 
     def adopt(self, seq: Sequence) -> None:

@@ -25,7 +25,7 @@ from festina.runtime.protocol.client_effects import (
 )
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.request import Ended, Event, Job
-from festina.runtime.transport import Link, check_endpoint
+from festina.runtime.transport import Link, Watch, check_endpoint
 from festina.security.guard import Guard
 
 READ_MAX = 256
@@ -65,6 +65,7 @@ class ClientLoop:
         self._logic = ClientLogic(link, limits, rng)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._links: dict[bytes, Link] = {}
+        self._watches: dict[bytes, Watch] = {}
         self._reading: set[bytes] = set()
         self._listeners: dict[str, Listener] = {}
         self._cluster: list[asyncio.Future[Cluster]] = []
@@ -158,11 +159,32 @@ class ClientLoop:
     def _connect_agent(self, endpoint: str, server_key: str) -> None:
         try:
             self._connect(endpoint.encode(), endpoint, server_key)
+            self._watch(endpoint)
         except ConfigError as error:
             now = time.monotonic()
             self._apply(self._logic.on_connect_failed(endpoint, error, now))
 
+    def _watch(self, endpoint: str) -> None:
+        """An agent that is killed is noticed at once, not by its missing heartbeats."""
+        peer = endpoint.encode()
+        watch = self._watches[peer] = self._links[peer].watch()
+        self._loop.add_reader(watch.fileno(), self._look, endpoint)
+
+    def _look(self, endpoint: str) -> None:
+        """What had arrived before the connection broke is read first."""
+        peer = endpoint.encode()
+        if not self._watches[peer].broke():
+            return
+        while peer in self._links and self._read(peer) == READ_MAX:
+            pass
+        if peer in self._links:
+            self._apply(self._logic.on_closed(endpoint, time.monotonic()))
+
     def _disconnect(self, peer: bytes) -> None:
+        watch = self._watches.pop(peer, None)
+        if watch is not None:
+            self._loop.remove_reader(watch.fileno())
+            watch.close()
         link = self._links.pop(peer)
         self._loop.remove_reader(link.fileno())
         link.close()
@@ -173,20 +195,22 @@ class ClientLoop:
             self._reading.add(peer)
             self._loop.call_soon(self._read, peer)
 
-    def _read(self, peer: bytes) -> None:
+    def _read(self, peer: bytes) -> int:
+        """Pass on what has arrived; how many messages that were, at most `READ_MAX`."""
         self._reading.discard(peer)
         link = self._links.get(peer)
         if link is None:
-            return
+            return 0
         now = time.monotonic()
         read = 0
         for _, message in link.receive(READ_MAX):
             read += 1
             self._apply(self._logic.on_message(peer, message, now))
             if peer not in self._links:
-                return
+                break
         if read == READ_MAX:
             self._read_soon(peer)
+        return read
 
     def _set_timer(self) -> None:
         if self._timer is not None:

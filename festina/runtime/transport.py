@@ -205,6 +205,10 @@ class Link:
         """Descriptor for event loops. Edge-triggered: `receive` until empty after each `send`."""
         return self._socket.getsockopt(zmq.FD)  # type: ignore[return-value]
 
+    def watch(self) -> Watch:
+        """Tells when the connection of this DEALER breaks; the caller closes it before the link."""
+        return Watch(self._socket)
+
     def send(self, message: AnyMessage, peer: bytes = b"") -> Delivery:
         """Queue `message` without waiting.
 
@@ -303,6 +307,37 @@ def connect_scheduler(
     guard = build_guard(config.security, binds=False)
     key = "" if guard is None else guard.scheduler_key
     return Link.connect(context, endpoint, config.link, guard, key)
+
+
+class Watch:
+    """Tells that a DEALER's connection broke. It reconnects by itself, but as another peer.
+
+    Args:
+        socket: The DEALER.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self._watched = socket
+        self._events = socket.get_monitor_socket(int(zmq.Event.DISCONNECTED))
+
+    def fileno(self) -> int:
+        """Descriptor for event loops. Edge-triggered."""
+        return self._events.getsockopt(zmq.FD)  # type: ignore[return-value]
+
+    def broke(self) -> bool:
+        """Whether the connection broke since the last call."""
+        broke = False
+        while True:
+            try:
+                self._events.recv_multipart(_NOBLOCK)
+            except zmq.Again:
+                return broke
+            broke = True
+
+    def close(self) -> None:
+        """Look no more."""
+        self._watched.disable_monitor()
+        self._events.close(linger=0)
 
 
 def wait(sources: Sequence[Link | int], timeout_s: float) -> bool:

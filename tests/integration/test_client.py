@@ -87,7 +87,7 @@ class RoteCluster:
             case Submit(name, "far"):
                 return [Placed(name, "a", 1, "tcp://10.1.2.3:1", 1)]
             case Submit(name):
-                return [Placed(name, "a", 1, self._agent.endpoint, 1)]
+                return [Placed(name, "a", 1, self._agent.endpoint, len(self.seen))]
             case GetCluster():
                 return [Cluster(3, (), (), 0, 0)]
         return []
@@ -248,8 +248,8 @@ def test_an_agent_that_falls_silent_is_an_error_within_its_heartbeats(
 ):
     pieces = iter(client.generate("endless", prompt="hello"))
     next(pieces)
-    cluster.mute = True
-    with pytest.raises(AgentLostError):
+    cluster.mute = True  # and so nobody tells the client of another agent
+    with pytest.raises(SchedulerLostError):
         next(pieces)
 
 

@@ -28,6 +28,7 @@ from festina.errors import (
 )
 from festina.messages import FRAME_BYTES_MAX, Cancel, Failed, Generate, Ping, Submit, decode, encode
 from festina.runtime.gpu_spec import DEVICES_MAX, GpuSpec, parse_gpus
+from festina.runtime.protocol.client_effects import ClientLimits
 from festina.types import Slo
 
 CONFIG = Config(
@@ -186,10 +187,11 @@ def test_a_cancelled_request_frees_what_it_held(client: festina.Client):
     eventually(lambda: requests_held(client) == 0)
 
 
-def test_an_agent_that_is_killed_ends_its_requests_and_the_next_go_elsewhere():
+def test_an_agent_that_is_killed_ends_its_requests_if_they_may_not_be_resumed():
+    limits = ClientLimits(resumptions_max=0)
     with (
         festina.Cluster(CONFIG) as cluster,
-        festina.Client(cluster.endpoint, link=CONFIG.link) as client,
+        festina.Client(cluster.endpoint, link=CONFIG.link, limits=limits) as client,
     ):
         streams = [
             client.generate("chat", prompt="hello", max_tokens=400, pace=1.0) for _ in range(6)
@@ -217,6 +219,25 @@ def test_an_agent_that_is_killed_ends_its_requests_and_the_next_go_elsewhere():
         eventually(lambda: {a.agent for a in client.cluster().agents} == left)
         if left:
             assert client.generate("chat", prompt="hello").completion().agent in left
+
+
+def test_streams_of_an_agent_that_is_killed_go_on_at_another_one():
+    with (
+        festina.Cluster(CONFIG) as cluster,
+        festina.Client(cluster.endpoint, link=CONFIG.link) as client,
+    ):
+        whole = client.generate("chat", prompt="hello", max_tokens=200).completion()
+        streams = [client.generate("chat", prompt="hello", max_tokens=200) for _ in range(6)]
+        for stream in streams:
+            next(iter(stream))
+        os.kill(cluster.pids[whole.agent], signal.SIGKILL)
+        completions = [stream.completion() for stream in streams]
+    assert {completion.text for completion in completions} == {whole.text}
+    assert {completion.token_ids for completion in completions} == {whole.token_ids}
+    assert all(completion.agent != whole.agent for completion in completions)
+    resumptions = [completion.usage.resumptions for completion in completions]
+    assert set(resumptions) <= {0, 1}
+    assert 1 in resumptions
 
 
 def test_streams_go_on_without_the_scheduler():

@@ -131,7 +131,7 @@ class SkipsGaps(ClientLogic):
     """Does not mind that tokens are missing."""
 
     def _take(self, request, tokens, now):
-        request.outputs = max(request.outputs, tokens.index)
+        request.received += [0] * (tokens.index - request.outputs)
         return super()._take(request, tokens, now)
 
 

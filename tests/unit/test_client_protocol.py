@@ -1,5 +1,6 @@
 """A client's requests: each ends exactly once, its tokens in order, whatever the wire does."""
 
+import dataclasses
 import random
 
 import pytest
@@ -88,13 +89,25 @@ def logic() -> ClientLogic:
     return ClientLogic(LINK, LIMITS, random.Random(1))
 
 
-@pytest.fixture
-def running(logic: ClientLogic) -> ClientLogic:
-    """A client whose request "r" was accepted at time 0."""
+def accept(logic: ClientLogic) -> ClientLogic:
+    """Its request "r" is accepted at time 0."""
     logic.start(job(), 0.0)
     logic.on_message(SCHEDULER, placed(), 0.0)
     logic.on_message(AGENT, Accepted("r", 3), 0.0)
     return logic
+
+
+@pytest.fixture
+def running(logic: ClientLogic) -> ClientLogic:
+    """A client whose request "r" was accepted at time 0."""
+    return accept(logic)
+
+
+@pytest.fixture
+def faithful() -> ClientLogic:
+    """The same, but a request whose stream breaks ends."""
+    limits = dataclasses.replace(LIMITS, resumptions_max=0)
+    return accept(ClientLogic(LINK, limits, random.Random(1)))
 
 
 def run_timers(logic: ClientLogic, start: float, until: float) -> list:
@@ -132,19 +145,19 @@ def test_tokens_that_came_before_are_dropped_and_counted(running: ClientLogic):
 
 
 @pytest.mark.parametrize("later", [tokens(2), tokens(0, 2)])
-def test_tokens_out_of_step_end_the_request(running: ClientLogic, later: Tokens):
-    running.on_message(AGENT, tokens(0), 0.1)
-    effects = running.on_message(AGENT, later, 0.2)
+def test_tokens_out_of_step_end_the_request(faithful: ClientLogic, later: Tokens):
+    faithful.on_message(AGENT, tokens(0), 0.1)
+    effects = faithful.on_message(AGENT, later, 0.2)
     (error,) = told(effects)
     assert isinstance(error, ProtocolError)
     assert (error.field, error.expected) == ("index", "1")
     assert sent(effects) == [Cancel("r")]
-    assert running.counters.gaps == 1
+    assert faithful.counters.gaps == 1
 
 
-def test_an_end_before_all_tokens_came_is_an_error(running: ClientLogic):
-    running.on_message(AGENT, tokens(0), 0.1)
-    (error,) = told(running.on_message(AGENT, finished(outputs=2), 0.2))
+def test_an_end_before_all_tokens_came_is_an_error(faithful: ClientLogic):
+    faithful.on_message(AGENT, tokens(0), 0.1)
+    (error,) = told(faithful.on_message(AGENT, finished(outputs=2), 0.2))
     assert isinstance(error, ProtocolError)
     assert error.field == "usage.output_tokens"
 
@@ -233,22 +246,22 @@ def test_a_quiet_request_goes_on_while_its_agent_answers_for_it(running: ClientL
     assert all(isinstance(event, Accepted) for event in told(effects))
 
 
-def test_an_agent_that_forgot_the_request_ends_it(running: ClientLogic):
+def test_an_agent_that_forgot_the_request_ends_it(faithful: ClientLogic):
     forgotten = Failed("r", AgentLostError("unknown request").info())
-    (error,) = told(answer_pings(running, 0.0, 60.0, forgotten))
+    (error,) = told(answer_pings(faithful, 0.0, 60.0, forgotten))
     assert isinstance(error, AgentLostError)
 
 
-def test_an_agent_that_ignores_probes_ends_the_request_within_a_bound(running: ClientLogic):
-    effects = answer_pings(running, 0.0, 8.0)
+def test_an_agent_that_ignores_probes_ends_the_request_within_a_bound(faithful: ClientLogic):
+    effects = answer_pings(faithful, 0.0, 8.0)
     assert [type(event) for event in told(effects)] == [AgentLostError]
     assert sent(effects)[-1] == Cancel("r")
 
 
-def test_a_silent_agent_ends_all_its_requests(running: ClientLogic):
-    running.start(job("s"), 0.0)
-    running.on_message(SCHEDULER, placed("s"), 0.0)
-    effects = run_timers(running, 0.0, 3.0)
+def test_a_silent_agent_ends_all_its_requests(faithful: ClientLogic):
+    faithful.start(job("s"), 0.0)
+    faithful.on_message(SCHEDULER, placed("s"), 0.0)
+    effects = run_timers(faithful, 0.0, 3.0)
     ended = {e.request_id: type(e.event) for e in effects if isinstance(e, Tell)}
     assert ended == {"r": AgentLostError, "s": AgentLostError}
     assert effects[-1] == Disconnect(ENDPOINT)
@@ -260,8 +273,8 @@ def test_a_client_that_was_stopped_for_long_does_not_blame_its_agent(running: Cl
     assert told(running.on_timer(100.0)) == []
 
 
-def test_an_agent_that_was_started_anew_has_lost_the_request(running: ClientLogic):
-    (error,) = told(running.on_message(AGENT, Pong(1, 6), 0.5))
+def test_an_agent_that_was_started_anew_has_lost_the_request(faithful: ClientLogic):
+    (error,) = told(faithful.on_message(AGENT, Pong(1, 6), 0.5))
     assert isinstance(error, AgentLostError)
 
 

@@ -28,6 +28,12 @@ def check_generate(message: Generate) -> None:
         raise _bad("elapsed_ms", message.elapsed_ms, f"a duration in [0, {DURATION_MS_MAX:g}] ms")
     if message.pace is not None and not 0.0 <= message.pace <= 1.0:
         raise _bad("pace", message.pace, "a number in [0, 1]")
+    if len(message.received) > message.max_tokens:
+        raise _bad(
+            "received",
+            f"{len(message.received)} tokens",
+            f"at most max_tokens={message.max_tokens}",
+        )
 
 
 def tokenize(message: Generate, tokenizer: Tokenizer, vocabulary: int) -> list[int]:
@@ -36,17 +42,23 @@ def tokenize(message: Generate, tokenizer: Tokenizer, vocabulary: int) -> list[i
     Raises:
         BadRequestError: The prompt has no token, or one that the model does not know.
     """
+    _check_ids("received", message.received, vocabulary)
     if message.token_ids:
-        ids = list(message.token_ids)
-        largest, smallest = max(ids), min(ids)
-        if smallest < 0 or largest >= vocabulary:
-            wrong = smallest if smallest < 0 else largest
-            raise _bad("token_ids", wrong, f"ids in [0, {vocabulary})")
-        return ids
+        _check_ids("token_ids", message.token_ids, vocabulary)
+        return list(message.token_ids)
     ids = tokenizer.encode_chat(message.turns) if message.turns else tokenizer.encode(message.text)
     if not ids:
         raise _bad(prompt_field(message), "", "a prompt of at least one token")
     return ids
+
+
+def _check_ids(field: str, ids: tuple[int, ...], vocabulary: int) -> None:
+    if not ids:
+        return
+    largest, smallest = max(ids), min(ids)
+    if smallest < 0 or largest >= vocabulary:
+        wrong = smallest if smallest < 0 else largest
+        raise _bad(field, wrong, f"ids in [0, {vocabulary})")
 
 
 def check_text_length(message: Generate, deployment: DeploymentConfig, loaded: LoadedModel) -> None:

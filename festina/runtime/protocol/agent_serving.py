@@ -165,18 +165,20 @@ class Serving:
         except FestinaError as error:
             return self._end(request, Failed(request.request_id, error.info()), now)
         request.decoder = OutputText(loaded.tokenizer, message.sampling.stop)
+        for token_id in message.received:  # what it gave for them has been sent by another agent
+            request.decoder.push(token_id)
         submitted_at = request.arrived_at - message.elapsed_ms / 1e3
         request.sequence = Sequence(
             number=request.number,
             model=message.model,
-            token_ids=ids,
+            token_ids=[*ids, *message.received],
             prompt_tokens=len(ids),
             max_tokens=message.max_tokens,
             slo=message.slo or deployment.slo,
             pace=deployment.pace if message.pace is None else message.pace,
             submitted_at=submitted_at,
             predicted_tokens=message.max_tokens,
-            last_token_at=submitted_at,
+            last_token_at=now if message.received else submitted_at,
             runnable_at=now,
         )
         self.ledger.settle(self._device.energy_j(now).value)
@@ -184,7 +186,17 @@ class Serving:
         residency.requests_total += 1
         residency.input_tokens_total += len(ids)
         self._scheduler.add(request.sequence)
-        return [self._accepted(request)]
+        return [self._accepted(request), *self._end_if_complete(request, request.sequence, now)]
+
+    def _end_if_complete(self, request: Request, seq: Sequence, now: float) -> list[Effect]:
+        """A request whose client has all of it already, but for its end."""
+        decoder = request.decoder
+        if decoder is not None and decoder.stopped:
+            return self._finish(request, seq, FinishReason.STOP, seq.output_tokens, "", now)
+        if decoder is not None and seq.output_tokens == seq.max_tokens:
+            held = decoder.flush()
+            return self._finish(request, seq, FinishReason.LENGTH, seq.output_tokens, held, now)
+        return []
 
     # Output
 

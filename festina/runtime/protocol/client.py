@@ -4,6 +4,9 @@ A request's life: Submit → Placed → Generate → Accepted → Tokens… → 
 ends exactly once, and its tokens reach the caller in order, none missing and none twice. A message
 that was lost is made good by a timer: an unanswered Submit or Generate is sent again (both are
 idempotent), a silent request is asked after with `Probe`, and every wait has a bound.
+
+A stream that breaks, as its agent dies, hangs, leaves or loses tokens, is submitted again with the
+tokens that have come, and goes on elsewhere after the last of them.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from festina.errors import (
     AgentLostError,
     BadRequestError,
     CancelledError,
+    DeviceError,
     FestinaError,
+    FrameTooLargeError,
     OverloadedError,
     ProtocolError,
     SchedulerLostError,
@@ -29,12 +34,14 @@ from festina.messages import (
     Cluster,
     Failed,
     Finished,
+    Generate,
     Ping,
     Placed,
     Pong,
     Probe,
     Refused,
     Tokens,
+    encode,
 )
 from festina.runtime.protocol.client_effects import (
     SCHEDULER,
@@ -47,6 +54,7 @@ from festina.runtime.protocol.client_effects import (
     TellCluster,
 )
 from festina.runtime.protocol.client_links import AgentLink, ClusterQuestion, Heartbeats
+from festina.runtime.protocol.client_retry import Retries
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.request import Event, Job, Request, Stage
 
@@ -64,7 +72,7 @@ class ClientLogic:
 
     def __init__(self, link: LinkConfig, limits: ClientLimits, rng: random.Random) -> None:
         self._limits = limits
-        self._rng = rng
+        self._retries = Retries(limits, rng)
         self._tick_s = min(link.heartbeat_s, limits.resend_s) / 4
         self._tick = 0.0
         self._requests: dict[str, Request] = {}
@@ -106,7 +114,8 @@ class ClientLogic:
         request = self._requests.get(request_id)
         if request is None:
             return []
-        return self._abandon(request, CancelledError("cancelled by its caller"), now)
+        error = CancelledError("cancelled by its caller")
+        return self._end(request, error, now, cancel=True)
 
     def ask_cluster(self, now: float) -> list[Effect]:
         """Ask the scheduler for the state of the cluster."""
@@ -164,7 +173,8 @@ class ClientLogic:
                 if request is None or request.stage is not Stage.SUBMITTED:
                     return self._stray()
                 if isinstance(message, Placed):
-                    return self._place(request, message, now)
+                    late = message.ticket <= request.given_up
+                    return self._stray() if late else self._place(request, message, now)
                 return self._refuse(request, from_info(message.error), now)
             case Cluster():
                 self._question.answered()
@@ -188,7 +198,7 @@ class ClientLogic:
             case Finished(request_id) if request_id in agent.request_ids:
                 return self._finish(self._requests[request_id], message, now)
             case Failed(request_id, error) if request_id in agent.request_ids:
-                return self._refuse(self._requests[request_id], from_info(error), now)
+                return self._fail(self._requests[request_id], from_info(error), now)
             case Failed("", error):
                 return self._unreadable(Stage.SENT, agent.request_ids, from_info(error), now)
             case Ping(nonce):
@@ -196,6 +206,15 @@ class ClientLogic:
             case Pong(_, epoch):
                 return self._restarted(agent, epoch, now) if epoch > agent.epoch else []
         return self._stray()
+
+    def on_closed(self, endpoint: str, now: float) -> list[Effect]:
+        """The connection to that agent broke, and with it all streams on it.
+
+        A connection that comes back is another client to the agent. The shell reads what had
+        arrived before.
+        """
+        agent = self._agents.get(endpoint)
+        return [] if agent is None else self._lose(agent, "closed the connection", now)
 
     def on_connect_failed(self, endpoint: str, error: FestinaError, now: float) -> list[Effect]:
         """No link to that agent can be opened: its requests end with `error`."""
@@ -208,9 +227,12 @@ class ClientLogic:
     def _submit(self, request: Request, now: float) -> Send:
         request.stage = Stage.SUBMITTED
         request.since = request.asked = now
-        return Send("scheduler", SCHEDULER, request.job.submit)
+        return Send("scheduler", SCHEDULER, request.submit())
 
     def _place(self, request: Request, placed: Placed, now: float) -> list[Effect]:
+        generate = request.generate(placed, now)
+        if request.broken is not None and not _fits(generate):
+            return self._end(request, request.broken.error, now)
         effects: list[Effect] = []
         agent = self._agents.get(placed.endpoint)
         if agent is None:
@@ -222,19 +244,20 @@ class ClientLogic:
         request.placed = placed
         request.stage = Stage.SENT
         request.since = request.asked = request.heard = now
-        effects.append(agent.send(request.generate(placed, now)))
+        effects.append(agent.send(generate))
         return effects
 
     def _hear(self, request: Request, now: float) -> None:
         request.stage = Stage.RUNNING
         request.since = request.heard = now
+        request.broken = None
 
     def _take(self, request: Request, tokens: Tokens, now: float) -> list[Effect]:
         try:
             fresh = request.take(tokens, now)
         except ProtocolError as error:
             self.counters.gaps += 1
-            return self._abandon(request, error, now)
+            return self._resume(request, error, now, avoid=False, cancel=True)
         if not fresh:
             self.counters.duplicates += 1
             return []
@@ -242,35 +265,64 @@ class ClientLogic:
 
     def _finish(self, request: Request, finished: Finished, now: float) -> list[Effect]:
         try:
-            event: Event = request.finish(finished)
+            ended = request.finish(finished)
         except ProtocolError as error:
             self.counters.gaps += 1
-            event = error
-        return self._end(request, event, now)
+            return self._resume(request, error, now, avoid=False)
+        return self._end(request, ended, now)
+
+    def _fail(self, request: Request, error: FestinaError, now: float) -> list[Effect]:
+        """Its agent has ended it."""
+        if isinstance(error, AgentLostError | DeviceError):
+            return self._resume(request, error, now)
+        return self._refuse(request, error, now)
 
     def _refuse(self, request: Request, error: FestinaError, now: float) -> list[Effect]:
-        """Try again later if that was asked for and cannot repeat a token; else end."""
-        may_retry = request.tries < request.job.retries and request.outputs == 0
-        if not may_retry or error.retry_after_ms <= 0:
-            return self._end(request, error, now)
+        """Try again later, or end."""
+        pause_s = self._retries.after(request, error, now)
+        if isinstance(pause_s, FestinaError):
+            return self._end(request, pause_s, now)
         self._detach(request, now)
-        pause = self._limits.backoff_s * 2**request.tries * self._rng.uniform(1.0, 1.5)
-        pause = min(max(pause, error.retry_after_ms / 1000), self._limits.backoff_s_max)
-        request.tries += 1
         request.stage = Stage.PAUSED
-        request.resume = now + pause
+        request.resume = now + pause_s
         return []
 
-    def _abandon(self, request: Request, error: FestinaError, now: float) -> list[Effect]:
-        """End a request that its agent may still run."""
-        agent = self._agent_of(request)
-        effects = self._end(request, error, now)
-        return effects if agent is None else [agent.send(Cancel(request.request_id)), *effects]
+    def _resume(
+        self,
+        request: Request,
+        error: FestinaError,
+        now: float,
+        *,
+        avoid: bool = True,
+        cancel: bool = False,
+    ) -> list[Effect]:
+        """Its stream broke: go on elsewhere after what has come, or end if it broke too often.
 
-    def _end(self, request: Request, event: Event, now: float) -> list[Effect]:
+        Args:
+            request: Which.
+            error: Why it broke, and what it ends with.
+            now: Seconds.
+            avoid: Whether its agent is to blame, so that another is better.
+            cancel: Whether its agent may still run it.
+        """
+        if not self._retries.may_resume(request):
+            return self._end(request, error, now, cancel=cancel)
+        self.counters.resumed += 1
+        agent = self._agent_of(request)
+        said = [agent.send(Cancel(request.request_id))] if agent is not None and cancel else []
+        placed = request.placed
+        request.lose(error, placed.agent if placed is not None and avoid else "", now)
+        self._detach(request, now)
+        return [*said, self._submit(request, now)]
+
+    def _end(
+        self, request: Request, event: Event, now: float, *, cancel: bool = False
+    ) -> list[Effect]:
+        agent = self._agent_of(request) if cancel else None
         self._detach(request, now)
         del self._requests[request.request_id]
-        return [Tell(request.request_id, event)]
+        told = Tell(request.request_id, event)
+        return [told] if agent is None else [agent.send(Cancel(request.request_id)), told]
 
     def _detach(self, request: Request, now: float) -> None:
         agent = self._agent_of(request)
@@ -306,13 +358,8 @@ class ClientLogic:
 
     def _lose(self, agent: AgentLink, what: str, now: float) -> list[Effect]:
         lost = [self._requests[name] for name in sorted(agent.request_ids)]
-        return [
-            effect
-            for request in lost
-            for effect in self._end(
-                request, AgentLostError(f"the agent at {agent.endpoint} {what}"), now
-            )
-        ]
+        error = AgentLostError(f"the agent at {agent.endpoint} {what}")
+        return [effect for request in lost for effect in self._resume(request, error, now)]
 
     def _watch_agent(self, agent: AgentLink, now: float) -> list[Effect]:
         if not agent.request_ids:
@@ -345,7 +392,7 @@ class ClientLogic:
     def _ask_again(self, request: Request, now: float) -> Send:
         agent = self._agent_of(request)
         if request.placed is None or agent is None:
-            return Send("scheduler", SCHEDULER, request.job.submit)
+            return Send("scheduler", SCHEDULER, request.submit())
         if request.stage is Stage.SENT:
             return agent.send(request.generate(request.placed, now))
         return agent.send(Probe(request.request_id))
@@ -353,4 +400,14 @@ class ClientLogic:
     def _give_up(self, request: Request, now: float) -> list[Effect]:
         if request.stage is Stage.SUBMITTED:
             return self._end(request, SchedulerLostError("the scheduler does not answer"), now)
-        return self._abandon(request, AgentLostError("its agent does not answer for it"), now)
+        error = AgentLostError("its agent does not answer for it")
+        return self._resume(request, error, now, cancel=True)
+
+
+def _fits(generate: Generate) -> bool:
+    """Whether it can still be sent, with all that has been received."""
+    try:
+        encode(generate)
+    except FrameTooLargeError:
+        return False
+    return True

@@ -25,6 +25,9 @@ class ClientLimits:
         idle_s: How long a link to an agent is kept without requests.
         backoff_s: First pause before a retry; doubles with each, unless told to wait longer.
         backoff_s_max: Longest pause before a retry.
+        resumptions_max: How often a request goes on elsewhere whose agent died, was left behind or
+            lost some of its tokens; 0 has it fail at once.
+        resume_s: How long to look for another place each time, while the cluster has none.
     """
 
     requests_max: int = 4096
@@ -34,6 +37,8 @@ class ClientLimits:
     idle_s: float = 30.0
     backoff_s: float = 0.1
     backoff_s_max: float = 10.0
+    resumptions_max: int = 8
+    resume_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +85,11 @@ class Counters:
 
     Attributes:
         duplicates: Messages with tokens that had arrived before.
-        gaps: Requests that ended because tokens were missing.
+        gaps: Times that tokens were missing.
         strays: Messages about requests that are not in flight.
         resent: Questions asked again.
         malformed: Frames that could not be read.
+        resumed: Broken streams that went on elsewhere.
     """
 
     duplicates: int = 0
@@ -91,3 +97,4 @@ class Counters:
     strays: int = 0
     resent: int = 0
     malformed: int = 0
+    resumed: int = 0

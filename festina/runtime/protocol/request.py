@@ -5,11 +5,14 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-import msgspec
+from msgspec.structs import replace
 
 from festina.errors import FestinaError, ProtocolError
 from festina.messages import Accepted, Finished, Generate, Placed, Submit, Tokens
 from festina.types import FinishReason, Usage
+
+EXCLUDED_MAX = 8
+"""Agents that a request will not go back to for now; the scheduler takes a bounded list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Ended:
     Attributes:
         reason: Why it ended.
         usage: What it cost.
-        agent: Where it ran.
+        agent: Where it ran last.
         text: Text that came with the end.
         ttft_ms: From submission to the first token; None when there was none.
         gaps_ms: Between messages with tokens, as this client saw them.
@@ -62,6 +65,21 @@ class Stage(enum.Enum):
 
 
 @dataclass(slots=True)
+class Break:
+    """A stream that broke and has not gone on yet.
+
+    Attributes:
+        error: Why.
+        at: When.
+        tries: How often the cluster had no place for it since.
+    """
+
+    error: FestinaError
+    at: float
+    tries: int = 0
+
+
+@dataclass(slots=True)
 class Request:
     """A request in flight. Times are seconds on the client's clock.
 
@@ -75,7 +93,11 @@ class Request:
         resume: When to try again, if paused.
         tries: Retries so far.
         placed: Where it runs.
-        outputs: Tokens so far, which is the index expected next.
+        received: Tokens so far; their number is the index expected next.
+        excluded: Agents that it was lost at lately.
+        given_up: Largest ticket that has been given up; placements up to it come too late.
+        resumptions: How often its stream broke and it was submitted again.
+        broken: Why it is not running now, if its stream broke.
     """
 
     job: Job
@@ -87,7 +109,11 @@ class Request:
     resume: float = 0.0
     tries: int = 0
     placed: Placed | None = None
-    outputs: int = 0
+    received: list[int] = field(default_factory=list)
+    excluded: list[str] = field(default_factory=list)
+    given_up: int = -1
+    resumptions: int = 0
+    broken: Break | None = None
     _first: float | None = None
     _last: float = 0.0
     _gaps_ms: list[float] = field(default_factory=list)
@@ -97,31 +123,60 @@ class Request:
         """As submitted."""
         return self.job.submit.request_id
 
+    @property
+    def outputs(self) -> int:
+        """Tokens so far."""
+        return len(self.received)
+
+    def submit(self) -> Submit:
+        """What to send to the scheduler: what has been received is input for the next agent."""
+        asked = self.job.submit
+        if not self.received and not self.excluded:
+            return asked
+        left = max(1, asked.max_tokens - self.outputs)  # 1: only the end of the stream is missing
+        return replace(
+            asked,
+            input_tokens=asked.input_tokens + asked.max_tokens - left,
+            max_tokens=left,
+            exclude=(*asked.exclude, *self.excluded),
+        )
+
     def generate(self, placed: Placed, now: float) -> Generate:
         """What to send to the agent that it was placed on."""
-        return msgspec.structs.replace(
+        return replace(
             self.job.generate,
             ticket=placed.ticket,
             epoch=placed.epoch,
             elapsed_ms=(now - self.began) * 1000,
+            received=tuple(self.received),
         )
+
+    def lose(self, error: FestinaError, agent: str, now: float) -> None:
+        """Its stream broke; `agent`, if not "", is not to be asked again at once."""
+        self.resumptions += 1
+        self.broken = Break(error, now)
+        if self.placed is not None:
+            self.given_up = self.placed.ticket
+        if agent and agent not in self.excluded:
+            self.excluded = [*self.excluded, agent][-EXCLUDED_MAX:]
 
     def take(self, tokens: Tokens, now: float) -> bool:
         """Whether these tokens are new; False when all were seen before.
 
         Raises:
-            ProtocolError: Tokens before them are missing, or only some of them are new.
+            ProtocolError: Tokens before them are missing, or only some of them are new, or they are
+                more than were asked for.
         """
         end = tokens.index + len(tokens.token_ids)
         if end <= self.outputs:
             return False
-        if tokens.index != self.outputs:
+        if tokens.index != self.outputs or end > self.job.generate.max_tokens:
             raise ProtocolError(
                 f"tokens {tokens.index} to {end - 1} arrived",
                 field="index",
                 expected=str(self.outputs),
             )
-        self.outputs = end
+        self.received += tokens.token_ids
         if self._first is None:
             self._first = now
         else:
@@ -143,7 +198,7 @@ class Request:
             )
         return Ended(
             reason=finished.reason,
-            usage=finished.usage,
+            usage=replace(finished.usage, resumptions=self.resumptions),
             agent="" if self.placed is None else self.placed.agent,
             text=finished.text,
             ttft_ms=None if self._first is None else (self._first - self.began) * 1000,

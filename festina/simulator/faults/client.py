@@ -86,6 +86,7 @@ class ClientProcess(Process):
                 case Send(_, peer, message):
                     # Effects may end with a word to an agent whose link they have closed.
                     if peer in self._links:
+                        site.watch.client_sent(self.name, message)
                         agent = _AGENT_AT[peer]
                         site.network.send(self.name, agent, self._links[peer], message)
                 case Tell(request_id, event):

@@ -21,7 +21,7 @@ STORM_S = 10.0
 AUDIT_S = 13.5
 """When the scheduler is killed for the comparison: after the last late message, and `dead_s`."""
 
-LIMIT_S = 75.0
+LIMIT_S = 150.0
 """When everything must have ended."""
 
 DELAY_S_MAX = 2.0
@@ -159,7 +159,7 @@ class Plan:
 
 def draw_plan(seed: int) -> Plan:
     """The plan of a seed; each kind of fault is in some plans and not in others."""
-    rng = random.Random(f"faults/{seed}")
+    rng, more = random.Random(f"faults/{seed}"), random.Random(f"more faults/{seed}")
     engines = random.Random(f"faults/{seed}/engines")
     config = _config(rng)
     models = tuple(item.name for item in config.deployments)
@@ -173,6 +173,8 @@ def draw_plan(seed: int) -> Plan:
             probe_s=1.0,
             idle_s=rng.choice((0.5, 5.0)),
             backoff_s_max=2.0,
+            resumptions_max=more.choice((0, 3, 8)),
+            resume_s=more.choice((1.0, 5.0)),
         ),
         weather=Weather(
             loss=_sometimes(rng, 0.05),

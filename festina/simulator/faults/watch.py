@@ -27,6 +27,7 @@ class Seen:
     ask: Ask
     began: float
     token_ids: list[int] = field(default_factory=list)
+    tickets: set[int] = field(default_factory=set)
     text: str = ""
     answered: bool = False
     end: Ended | FestinaError | None = None
@@ -126,7 +127,11 @@ class Watch:
     def _waited(self, seen: Seen, what: str, now: float, served_s: float) -> None:
         """Every wait of a client has a bound, whoever is away."""
         limits, retries = self._plan.limits, seen.job.retries
-        bound_s = (retries + 1) * 2 * limits.answer_timeout_s + retries * limits.backoff_s_max
+        breaks = min(limits.resumptions_max, len(seen.tickets))
+        tries = 1 + retries + breaks
+        waits = 2 * tries if seen.tickets else tries  # for the scheduler, and for an agent
+        bound_s = waits * limits.answer_timeout_s + retries * limits.backoff_s_max
+        bound_s += breaks * (limits.resume_s + limits.backoff_s_max + served_s)
         bound_s += served_s + self._plan.frozen_s(seen.ask.client) + SLACK_S
         waited_s = now - seen.began
         if waited_s > bound_s:
@@ -135,6 +140,11 @@ class Watch:
             self._journal.breach(4, now, text)
 
     # The wire
+
+    def client_sent(self, client: str, message: AnyMessage) -> None:
+        """A client says something to an agent: a stream can break as often as it was placed."""
+        if isinstance(message, Generate) and (client, message.request_id) in self._seen:
+            self._seen[client, message.request_id].tickets.add(message.ticket)
 
     def scheduler_sent(self, message: AnyMessage, now: float) -> None:
         """A scheduler says something."""
@@ -145,7 +155,7 @@ class Watch:
         """An agent is asked to run a request: a larger ticket is another try."""
         key = agent, epoch, peer, generate.request_id
         if key not in self._runs or self._runs[key].ticket < generate.ticket:
-            self._runs[key] = Run(generate.ticket)
+            self._runs[key] = Run(generate.ticket, outputs=len(generate.received))
 
     def agent_sent(
         self, agent: str, epoch: int, peer: bytes, message: AnyMessage, now: float
