@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-import msgspec
 import zmq
 
 from festina import messages
 from festina.config import Config
-from festina.engine.cpu import COMPUTE_ENV
-from festina.errors import StartError, from_info
+from festina.errors import StartError
+from festina.runtime.child import Child
 from festina.runtime.gpu_spec import parse_gpus
 from festina.runtime.transport import connect_scheduler
-from festina.runtime.worker import STOP_TIMEOUT_S, Ready, Refusal, Report, Role, Task
+from festina.runtime.worker import STOP_TIMEOUT_S, Task
 
-LINE_BYTES_MAX = 65536
 POLL_S = 0.05
 
 
@@ -40,106 +34,6 @@ class Death:
 
     name: str
     exit_code: int
-
-
-class _Process:
-    """One worker and its pipes."""
-
-    def __init__(self, role: Role, task: Task) -> None:
-        self.name = task.name
-        self._unread = b""
-        self._popen = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-            [sys.executable, "-P", "-m", "festina.runtime.worker", role],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | COMPUTE_ENV,
-            start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends all in order
-        )
-        stdin = self._popen.stdin
-        if stdin is None:
-            raise RuntimeError("Popen was asked for a pipe")
-        with suppress(BrokenPipeError):  # it died at once: reading its report will tell
-            stdin.write(msgspec.json.encode(task) + b"\n")
-            stdin.flush()
-
-    @property
-    def exit_code(self) -> int | None:
-        """Its exit status; None while it runs."""
-        return self._popen.poll()
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._popen.pid
-
-    def endpoint(self, deadline: float) -> str:
-        """Where it listens, once it has said so.
-
-        Raises:
-            StartError: It did not by then.
-            FestinaError: What it said instead.
-        """
-        report = self._read_report(deadline)
-        if not isinstance(report, Ready):
-            code = self.exit_code
-            what = "is not ready in time" if code is None else f"ended with status {code}"
-            raise StartError(f"{self.name} {what}", field=self.name, expected="a report")
-        return report.endpoint
-
-    def check_preloads(self, deadline: float) -> None:
-        """Wait until it has what it was to preload, or the deadline has passed.
-
-        Raises:
-            FestinaError: Why it has not.
-        """
-        self._read_report(deadline)
-
-    def stop(self) -> None:
-        """Ask it to end; `finish` waits for that."""
-        if self.exit_code is None:
-            self._popen.terminate()
-
-    def finish(self, deadline: float) -> None:
-        """Wait until it has ended; past the deadline, kill it."""
-        try:
-            self._popen.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self._popen.kill()
-            self._popen.wait()
-        for pipe in (self._popen.stdin, self._popen.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
-
-    def _read_report(self, deadline: float) -> Report | None:
-        """Its next report; None if none comes by then.
-
-        Raises:
-            FestinaError: What it refuses.
-        """
-        line = self._read_line(deadline)
-        if line is None:
-            return None
-        report: Report = msgspec.json.decode(line, type=Report)
-        if isinstance(report, Refusal):
-            raise from_info(report.error)
-        return report
-
-    def _read_line(self, deadline: float) -> bytes | None:
-        stdout = self._popen.stdout
-        if stdout is None:
-            raise RuntimeError("Popen was asked for a pipe")
-        while b"\n" not in self._unread and len(self._unread) < LINE_BYTES_MAX:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0 or not select.select([stdout], [], [], left_s)[0]:
-                return None
-            data = os.read(stdout.fileno(), LINE_BYTES_MAX)
-            if not data:
-                self._popen.wait(max(0.0, deadline - time.monotonic()))
-                return None
-            self._unread += data
-        line, _, self._unread = self._unread.partition(b"\n")
-        return line
 
 
 class Cluster:
@@ -165,9 +59,9 @@ class Cluster:
         self._gpus = parse_gpus(config.gpus)
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
-        self._scheduler: _Process | None = None
-        self._agents: list[_Process] = []
-        self._gateway: _Process | None = None
+        self._scheduler: Child | None = None
+        self._agents: list[Child] = []
+        self._gateway: Child | None = None
         self._endpoint = ""
         self._url = ""
 
@@ -224,11 +118,11 @@ class Cluster:
         self._stop()
 
     def _start(self, deadline: float) -> None:
-        self._scheduler = _Process("scheduler", Task(self._config))
+        self._scheduler = Child("scheduler", Task(self._config))
         self._endpoint = self._scheduler.endpoint(deadline)
         for gpu in self._gpus:
             task = Task(self._config, gpu.name, gpu.gpu, self._endpoint)
-            self._agents.append(_Process("agent", task))
+            self._agents.append(Child("agent", task))
         for agent in self._agents:
             agent.endpoint(deadline)
         self._wait_for_summaries(deadline)
@@ -236,7 +130,7 @@ class Cluster:
             agent.check_preloads(deadline)
         if self._config.gateway.http:
             task = Task(self._config, "gateway", scheduler_endpoint=self._endpoint)
-            self._gateway = _Process("gateway", task)
+            self._gateway = Child("gateway", task)
             self._url = self._gateway.endpoint(deadline)
 
     def _wait_for_summaries(self, deadline: float) -> None:
@@ -259,7 +153,7 @@ class Cluster:
                         missing -= {agent.agent for agent in message.agents}
                         time.sleep(POLL_S if missing else 0.0)
 
-    def _processes(self) -> list[_Process]:
+    def _processes(self) -> list[Child]:
         first = [] if self._scheduler is None else [self._scheduler]
         last = [] if self._gateway is None else [self._gateway]
         return first + self._agents + last
