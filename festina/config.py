@@ -81,6 +81,7 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         advertise: Host that they are told, for an agent that listens at 0.0.0.0; "" tells the host
             of `endpoint`.
         policy: Local rule: ours, or the paper's (DESIGN 4.2).
+        set_clocks: Choose the device's clock where this process may; off leaves it to the driver.
         summary_hz: Summaries a second, 10-50.
         batch_max: Sequences in one step.
         chunk_tokens: Prefill tokens in one step.
@@ -101,6 +102,7 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     endpoint: str = "tcp://127.0.0.1:0"
     advertise: Annotated[str, Meta(max_length=253, pattern=r"^[A-Za-z0-9._-]*$")] = ""
     policy: Literal["festina", "paper"] = "festina"
+    set_clocks: bool = True
     summary_hz: Annotated[float, Meta(ge=1, le=100)] = 20.0
     batch_max: PositiveInt = 32
     chunk_tokens: PositiveInt = 128

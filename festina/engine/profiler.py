@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 
 from festina.device.base import Device
 from festina.device.energy_window import EnergyWindow
-from festina.engine.base import BLOCK_TOKENS, Batch, Chunk, Engine, LoadedModel, StepResult
+from festina.engine.base import BLOCK_TOKENS, Batch, Engine, LoadedModel, StepResult
 from festina.engine.measurements import Measurement
 from festina.engine.profile_plan import Point, ProfilePlan
+from festina.engine.synthetic import fill_cache, step_of
 from festina.errors import BadRequestError, DeviceError
-from festina.types import OperatingPoint, Provenance, Sampling, SmPartition
+from festina.types import Provenance
 
-_FILL_TOKENS = 128
-_GREEDY = Sampling()
 _CLOCK_POLL_S = 0.02
 _CLOCK_POLLS_MAX = 250
 _FADE_S = 1.5
@@ -115,23 +114,16 @@ class Profiler:
                 yield self._measure(point, idle[point.clock_mhz].power_w)
 
     def _fill(self) -> None:
-        """Put random content into the blocks of the longest sequence, and copy it to all others."""
-        spot = self._partitions[max(self._partitions)]
-        count = -(-max(point.sequence_tokens for point in self.points) // BLOCK_TOKENS)
-        first = np.arange(count, dtype=np.int32)
-        for start in range(0, count * BLOCK_TOKENS, _FILL_TOKENS):
-            tokens = min(_FILL_TOKENS, count * BLOCK_TOKENS - start)
-            self._step(spot, 0, (self._chunk(first, start, tokens, sampling=None),))
-        data = self._engine.export_blocks(self._loaded.model, first)
-        blocks = max(point.kv_tokens for point in self.points) // BLOCK_TOKENS
-        for begin in range(count, blocks, count):
-            table = np.arange(begin, min(begin + count, blocks), dtype=np.int32)
-            self._engine.import_blocks(self._loaded.model, table, data[: len(table)])
+        """Put random content into all blocks that the points use."""
+        longest = max(point.sequence_tokens for point in self.points)
+        most = max(point.kv_tokens for point in self.points)
+        whole = self._partitions[max(self._partitions)]
+        fill_cache(self._engine, self._loaded, whole, (longest, most), self._rng)
 
     def _measure(self, point: Point, idle_w: float) -> Measurement:
-        partition, chunks = self._partitions[point.sms], self._chunks(point)
-        self._warm_up(point, partition, chunks)
-        series = self._series(point, partition, chunks)
+        batch = step_of(point, self._loaded, self._partitions[point.sms], self._rng)
+        self._warm_up(batch)
+        series = self._series(batch)
         latencies_ms = series.latencies_ms
         latency_ms = float(np.median(latencies_ms))
         first, health = series.results[0], self._device.health()
@@ -165,18 +157,18 @@ class Profiler:
         """Whether a sensor counts the device's energy."""
         return self._device.energy_j(self._clock()).source is Provenance.MEASURED
 
-    def _warm_up(self, point: Point, partition: SmPartition, chunks: tuple[Chunk, ...]) -> None:
+    def _warm_up(self, batch: Batch) -> None:
         start, steps = self._clock(), 0
         settle_s = self._plan.settle_s if self._measured else 0.0
         while steps < self._plan.warm_up or self._clock() - start < settle_s:
-            self._step(partition, point.clock_mhz, chunks)
+            self._engine.step(batch)
             steps += 1
 
-    def _series(self, point: Point, partition: SmPartition, chunks: tuple[Chunk, ...]) -> _Series:
+    def _series(self, batch: Batch) -> _Series:
         """Steps until there are enough of them and the window of the counter is long enough."""
         series, measured, start = _Series(), self._measured, self._clock()
         while True:
-            result = self._step(partition, point.clock_mhz, chunks)
+            result = self._engine.step(batch)
             now = self._clock()
             series.results.append(result)
             series.clocks_mhz.append(self._device.clock_mhz())
@@ -225,29 +217,10 @@ class Profiler:
                 raise _still(now - start)
         return window
 
-    def _step(
-        self, partition: SmPartition, clock_mhz: int, chunks: tuple[Chunk, ...]
-    ) -> StepResult:
-        point = OperatingPoint(clock_mhz, partition.sms)
-        return self._engine.step(Batch(self._loaded.model, chunks, point, partition))
-
     def _account(self, result: StepResult) -> float:
         return self._device.account(
             self._clock(), result.latency_ms, result.flops, result.bytes_moved
         )
-
-    def _chunks(self, point: Point) -> tuple[Chunk, ...]:
-        """The step of a point: sequences one after the other in the pool."""
-        sequences, new = (point.tokens, 1) if point.phase == "decode" else (1, point.tokens)
-        tables = np.arange(point.kv_tokens // BLOCK_TOKENS, dtype=np.int32).reshape(sequences, -1)
-        return tuple(self._chunk(table, point.context, new) for table in tables)
-
-    def _chunk(
-        self, table: NDArray[np.int32], start: int, count: int, sampling: Sampling | None = _GREEDY
-    ) -> Chunk:
-        ids = self._rng.integers(0, self._loaded.shape.vocabulary, count, dtype=np.int32)
-        blocks = table[: -(-(start + count) // BLOCK_TOKENS)]
-        return Chunk(ids, start, blocks, sampling, output_index=0)
 
     def _set_clock(self, clock_mhz: int) -> None:
         if not self._device.clocks_mhz or clock_mhz == self._asked_mhz:

@@ -69,6 +69,8 @@ def build(gpu: str, config: Config, now: float) -> Built:
         ProfileError: The device's profile is damaged, or of a device with other clocks or SMs.
     """
     device, engine = open_engine(gpu, config, now)
+    if not config.agent.set_clocks:
+        device.clocks_mhz = ()  # which the scheduler is told, too
     if gpu == "cpu":
         return Built(device, engine, lambda loaded: LearnedStepTime(cpu_prior(loaded)))
     built = _profiled(device, engine, config)

@@ -25,6 +25,7 @@ class FakeGpu:
     reads: int = 0
     fails: dict[str, DeviceError] = field(default_factory=dict)
     clocks: tuple[int, ...] = CLOCKS_MHZ
+    free: int = 70 * 2**30
 
     def run(self, until, watts):
         """Draw `watts` until then, in steps of the counter's period."""
@@ -51,7 +52,7 @@ class FakeGpu:
         return 80 * 2**30
 
     def memory_free_bytes(self):
-        return 70 * 2**30
+        return self.free
 
     def power_w(self):
         self._check("power_w")
