@@ -54,12 +54,19 @@ class LinkConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     queue_max: Annotated[int, Meta(gt=0, le=1_000_000)] = 4096
     linger_ms: Annotated[int, Meta(ge=0, le=60_000)] = 200
 
+    @property
+    def silent_s(self) -> float:
+        """Silence after which an agent is given nothing new: it may hang (two heartbeats)."""
+        return self.heartbeat_s * min(2, self.missed_max)
+
 
 class SchedulerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The global scheduler.
 
     Attributes:
         endpoint: Where clients and agents connect; port 0 is chosen by the system.
+        standby_endpoint: Where they reach a second scheduler that takes over when the first is
+            gone; "" has none.
         policy: Placement rule: ours, or the paper's (DESIGN 4.1).
         margin: Share of an objective kept in reserve, on top of the profile's own error.
         reservation_s: How long a placement counts before its request shows up at the agent.
@@ -67,6 +74,7 @@ class SchedulerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """
 
     endpoint: str = "tcp://127.0.0.1:7000"
+    standby_endpoint: str = ""
     policy: Literal["festina", "paper"] = "festina"
     margin: Fraction = 0.05
     reservation_s: Positive = 2.0
@@ -141,6 +149,20 @@ class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     vllm_names: bool = False
 
 
+class SupervisorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Processes of `festina serve` that die are started again.
+
+    Attributes:
+        backoff_s: Pause before the second start in a row; doubles with each. The first is at once.
+        backoff_s_max: Longest pause.
+        healthy_s: A process that has lived this long counts as well again.
+    """
+
+    backoff_s: Positive = 0.5
+    backoff_s_max: Positive = 30.0
+    healthy_s: Positive = 30.0
+
+
 class SecurityConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Keys of this process and keys that it admits (`festina keys`).
 
@@ -189,6 +211,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     agent: AgentConfig = AgentConfig()
     gateway: GatewayConfig = GatewayConfig()
     security: SecurityConfig = SecurityConfig()
+    supervisor: SupervisorConfig = SupervisorConfig()
     cpu_power: CpuPowerConfig = CpuPowerConfig()
     profiles: str = ""
     models_dir: str = ""

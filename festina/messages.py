@@ -617,6 +617,24 @@ class Attached(Message, frozen=True):
     index: Count
 
 
+class Twin(Message, frozen=True):
+    """One scheduler of two tells the other how it is; the primary answers with the same.
+
+    Attributes:
+        epoch: Of its process.
+        standby: It is the one that waits when both start together.
+        active: It serves.
+        term: Grows with each that begins to serve.
+        ticket: The last one it gave out.
+    """
+
+    epoch: Count
+    standby: bool
+    active: bool
+    term: Count
+    ticket: Count
+
+
 AnyMessage = (
     Submit
     | GetCluster
@@ -657,6 +675,7 @@ AnyMessage = (
     | Moving
     | Attach
     | Attached
+    | Twin
 )
 
 _VERSION_BYTE = bytes([PROTOCOL_VERSION])

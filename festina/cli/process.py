@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from festina.cli.options import ConfigFile, Deploy, EndpointOption, SetFlags, settings
+from festina.errors import ConfigError
 from festina.runtime import agent as agent_process
 from festina.runtime import scheduler as scheduler_process
 
@@ -19,10 +20,23 @@ def scheduler(
     sets: SetFlags = None,
     deploy: Deploy = None,
     endpoint: EndpointOption = None,
+    standby: Annotated[
+        bool, typer.Option("--standby", help="Be the one at scheduler.standby_endpoint.")
+    ] = False,
 ) -> None:
-    """Run the global scheduler alone; print its endpoint. Agents join it by that."""
+    """Run the global scheduler alone; print its endpoint. Agents join it by that.
+
+    Two of them, one with --standby, share settings in which scheduler.standby_endpoint is set; so
+    do agents and clients. The second takes over when the first is gone.
+    """
     found = settings(config, sets, deploy=deploy, endpoint=endpoint).config
-    _until_ctrl_c(lambda stop: scheduler_process.run(found, _announce, stop))
+    if standby and not found.scheduler.standby_endpoint:
+        raise ConfigError(
+            "a standby of which nobody knows",
+            field="scheduler.standby_endpoint",
+            expected="tcp://HOST:PORT",
+        )
+    _until_ctrl_c(lambda stop: scheduler_process.run(found, _announce, stop, standby=standby))
 
 
 def agent(

@@ -73,7 +73,10 @@ async def _replay(
     console: Console,
 ) -> Run:
     async with AsyncClient(
-        config.scheduler.endpoint, link=config.link, identity=config.security.identity
+        config.scheduler.endpoint,
+        standby_endpoint=config.scheduler.standby_endpoint,
+        link=config.link,
+        identity=config.security.identity,
     ) as client:
         cluster = await client.cluster()
         deployments = {info.model: info for info in cluster.deployments}

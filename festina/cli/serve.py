@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+from msgspec.structs import replace
 from rich.console import Console
 
 from festina.cli.options import (
@@ -15,9 +19,9 @@ from festina.cli.options import (
     settings,
 )
 from festina.config import Config
-from festina.errors import ConfigError, EngineError
+from festina.errors import ConfigError
 from festina.gateway.address import checked_address
-from festina.runtime.supervisor import Cluster, Death
+from festina.runtime.supervisor import Cluster, Restart
 
 
 def command(
@@ -28,10 +32,15 @@ def command(
     endpoint: EndpointOption = None,
     http: Http = None,
     http_keys: HttpKeys = None,
+    standby: Annotated[
+        bool, typer.Option("--standby", help="Run a second scheduler that can take over.")
+    ] = False,
 ) -> None:
     """Start a scheduler and one agent per GPU; print the endpoint; serve until told to stop.
 
-    With --http, a gateway too: the second line printed is its URL.
+    With --http, a gateway too: the second line printed is its URL. With --standby, a second
+    scheduler: the last line printed is its endpoint, for scheduler.standby_endpoint of clients.
+    Processes that die are started again.
     """
     found = settings(
         config,
@@ -50,22 +59,47 @@ def command(
         )
     if found.gateway.http:
         checked_address(found.gateway)
+    if standby:
+        found = _with_standby(found)
     console = Console(stderr=True, highlight=False)
     try:
-        deaths = _serve(found, console)
+        _serve(found, console)
     except KeyboardInterrupt:
         console.print("stopped")
-        return
-    names = ", ".join(f"{death.name} (status {death.exit_code})" for death in deaths)
-    raise EngineError(f"the cluster ended because {names} did")
 
 
-def _serve(config: Config, console: Console) -> tuple[Death, ...]:
-    """Run the cluster until Ctrl-C, or until one of its processes dies."""
+def _with_standby(config: Config) -> Config:
+    """With a standby at the next port, unless the settings say where."""
+    scheduler = config.scheduler
+    if scheduler.standby_endpoint:
+        return config
+    host, _, port = scheduler.endpoint.rpartition(":")
+    if not port.isdecimal():
+        raise ConfigError(
+            f"{scheduler.endpoint!r} is not an endpoint",
+            field="scheduler.endpoint",
+            expected="tcp://HOST:PORT",
+        )
+    standby = f"{host}:{int(port) + 1 if int(port) else 0}"
+    return replace(config, scheduler=replace(scheduler, standby_endpoint=standby))
+
+
+def _serve(config: Config, console: Console) -> None:
+    """Run the cluster until Ctrl-C."""
+
+    def tell(restart: Restart) -> None:
+        death = restart.death
+        console.print(
+            f"{death.name} ended with status {death.exit_code}; it starts again"
+            + (f" in {restart.pause_s:.1f} s" if restart.pause_s else "")
+        )
+
     with Cluster(config) as cluster:
         print(cluster.endpoint, flush=True)
         if cluster.url:
             print(cluster.url, flush=True)
+        if cluster.standby_endpoint:
+            print(cluster.standby_endpoint, flush=True)
         names = ", ".join(deployment.name for deployment in config.deployments)
         console.print(f"serving {names} on {config.gpus}; Ctrl-C stops")
-        return cluster.wait()
+        cluster.supervise(tell=tell)

@@ -79,7 +79,10 @@ async def _ask(
 ) -> Completion:
     async with (
         AsyncClient(
-            config.scheduler.endpoint, link=config.link, identity=config.security.identity
+            config.scheduler.endpoint,
+            standby_endpoint=config.scheduler.standby_endpoint,
+            link=config.link,
+            identity=config.security.identity,
         ) as client,
         client.generate(
             model,

@@ -43,14 +43,20 @@ def command(
 
 async def _look(config: Config) -> Cluster:
     async with AsyncClient(
-        config.scheduler.endpoint, link=config.link, identity=config.security.identity
+        config.scheduler.endpoint,
+        standby_endpoint=config.scheduler.standby_endpoint,
+        link=config.link,
+        identity=config.security.identity,
     ) as client:
         return await client.cluster()
 
 
 async def _watch(config: Config, interval_s: float) -> None:
     async with AsyncClient(
-        config.scheduler.endpoint, link=config.link, identity=config.security.identity
+        config.scheduler.endpoint,
+        standby_endpoint=config.scheduler.standby_endpoint,
+        link=config.link,
+        identity=config.security.identity,
     ) as client:
         first = cluster_table(await client.cluster())
         with Live(first, auto_refresh=False, screen=True) as live:

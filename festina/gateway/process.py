@@ -59,6 +59,7 @@ async def _serve(
     limits = ClientLimits(requests_max=config.gateway.requests_max)
     async with AsyncClient(
         scheduler_endpoint,
+        standby_endpoint=config.scheduler.standby_endpoint,
         link=config.link,
         limits=limits,
         identity=config.security.identity,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from threading import Event
 from typing import cast
@@ -35,7 +35,7 @@ from festina.runtime.protocol.agent_effects import (
     UnloadModel,
     WakeDevice,
 )
-from festina.runtime.protocol.agent_links import CLIENTS, SCHEDULER
+from festina.runtime.protocol.agent_links import CLIENTS, SCHEDULER, STANDBY
 from festina.runtime.protocol.effects import Send
 from festina.runtime.transport import Link, advertised, connect_scheduler, wait
 from festina.security.guard import admitting, build_guard
@@ -62,7 +62,8 @@ def run(
         config: Settings.
         name: Agent name.
         gpu: Device: `cpu`, `sim`, `sim:KIND` or `cuda:ORDINAL`.
-        scheduler_endpoint: Where the scheduler listens; it may come later.
+        scheduler_endpoint: Where the scheduler listens; it may come later. Its standby is in the
+            settings.
         announce: Called once with the endpoint for clients, when it accepts them.
         stop: Ends the agent: requests fail with `agent_lost`, the scheduler is told, all is freed.
         preloaded: Called once when all that is to be resident from the start is, or with the reason
@@ -81,7 +82,7 @@ def run(
             zmq.Context() as context,
             admitting(guard, context),
             Link.bind(context, config.agent.endpoint, config.link, guard) as clients,
-            connect_scheduler(context, scheduler_endpoint, config) as scheduler,
+            _connect_schedulers(context, scheduler_endpoint, config) as schedulers,
             ComputeThread[EngineEffect]() as compute,
             closing(built),
         ):
@@ -90,11 +91,24 @@ def run(
             public_key = "" if guard is None else guard.public_key
             identity = AgentIdentity(name, epoch, reached_at, public_key)
             logic = AgentLogic(identity, config, built.device, built.step_time, built.clocks)
-            shell = _Shell(logic, built, compute, clients, scheduler, config)
+            shell = _Shell(logic, built, compute, clients, schedulers, config)
             announce(reached_at)
             shell.serve(stop, preloaded)
     finally:
         built.device.close()
+
+
+@contextmanager
+def _connect_schedulers(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, config: Config
+) -> Iterator[dict[str, Link]]:
+    """Links to the scheduler and, where there is one, to its standby."""
+    with ExitStack() as stack:
+        links = {SCHEDULER: stack.enter_context(connect_scheduler(context, endpoint, config))}
+        standby = config.scheduler.standby_endpoint
+        if standby:
+            links[STANDBY] = stack.enter_context(connect_scheduler(context, standby, config))
+        yield links
 
 
 class _Shell:
@@ -106,7 +120,7 @@ class _Shell:
         built: agent_device.Built,
         compute: ComputeThread[EngineEffect],
         clients: Link,
-        scheduler: Link,
+        schedulers: Mapping[str, Link],
         config: Config,
     ) -> None:
         self._logic = logic
@@ -115,7 +129,7 @@ class _Shell:
         self._engine = built.engine
         self._compute = compute
         self._clients = clients
-        self._scheduler = scheduler
+        self._schedulers = schedulers
         self._outbox = Outbox(clients, config.agent.client_timeout_s)
         self._failure: FestinaError | None = None
 
@@ -135,7 +149,8 @@ class _Shell:
             for job, future in self._compute.collect():
                 self._act(self._settle(job, future))
             self._receive(CLIENTS, self._clients)
-            self._receive(SCHEDULER, self._scheduler)
+            for name, link in self._schedulers.items():
+                self._receive(name, link)
             now = time.monotonic()
             if now >= self._logic.next_timer():
                 self._act(self._logic.on_timer(now))
@@ -150,7 +165,8 @@ class _Shell:
     def _wait(self) -> None:
         seconds = min(self._logic.next_timer() - time.monotonic(), SLEEP_MAX_S)
         milliseconds = max(0, math.ceil(seconds * 1e3))  # waking early would only spin
-        wait((self._clients, self._scheduler, self._compute.wake_fd), milliseconds / 1e3)
+        sources: list[Link | int] = [self._clients, *self._schedulers.values()]
+        wait([*sources, self._compute.wake_fd], milliseconds / 1e3)
 
     def _receive(self, name: str, link: Link) -> None:
         for peer, message in link.receive(RECEIVE_MAX):
@@ -160,8 +176,8 @@ class _Shell:
         for effect in effects:
             match effect:
                 case Send(link=link, peer=peer, message=message):
-                    if link == SCHEDULER:
-                        self._scheduler.send(message)  # periodic; a full queue may drop it
+                    if link in self._schedulers:
+                        self._schedulers[link].send(message)  # periodic; may be lost
                     else:
                         self._outbox.send(peer, message, time.monotonic())
                 case StartStep():

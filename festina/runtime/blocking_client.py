@@ -87,6 +87,7 @@ class Client:
 
     Args:
         endpoint: The scheduler's.
+        standby_endpoint: Its standby's, where there is one.
         link: Heartbeats and bounds of sockets.
         limits: Bounds of requests.
         identity: File with this client's keys (`festina keys make`); "" for a cluster without.
@@ -96,11 +97,18 @@ class Client:
         self,
         endpoint: str,
         *,
+        standby_endpoint: str = "",
         link: LinkConfig = LinkConfig(),  # noqa: B008 (frozen)
         limits: ClientLimits = ClientLimits(),  # noqa: B008 (frozen)
         identity: str = "",
     ) -> None:
-        self._client = AsyncClient(endpoint, link=link, limits=limits, identity=identity)
+        self._client = AsyncClient(
+            endpoint,
+            standby_endpoint=standby_endpoint,
+            link=link,
+            limits=limits,
+            identity=identity,
+        )
         self._events: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 

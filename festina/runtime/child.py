@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 import msgspec
@@ -24,16 +25,20 @@ class Child:
     Args:
         role: What it is.
         task: What it is told; `task.name` names it.
+        environment: Variables beside those of this process.
     """
 
-    def __init__(self, role: Role, task: Task) -> None:
+    def __init__(self, role: Role, task: Task, environment: Mapping[str, str] = {}) -> None:
         self.name = task.name
+        self.role = role
+        self.task = task
+        self.started_at = time.monotonic()
         self._unread = b""
         self._popen = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
             [sys.executable, "-P", "-m", "festina.runtime.worker", role],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | COMPUTE_ENV,
+            env=os.environ | COMPUTE_ENV | dict(environment),
             start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends all in order
         )
         stdin = self._popen.stdin

@@ -81,6 +81,7 @@ class AsyncClient:
 
     Args:
         endpoint: The scheduler's.
+        standby_endpoint: Its standby's, where there is one.
         link: Heartbeats and bounds of sockets.
         limits: Bounds of requests.
         identity: File with this client's keys (`festina keys make`); "" for a cluster without.
@@ -93,11 +94,13 @@ class AsyncClient:
         self,
         endpoint: str,
         *,
+        standby_endpoint: str = "",
         link: LinkConfig = LinkConfig(),  # noqa: B008 (frozen)
         limits: ClientLimits = ClientLimits(),  # noqa: B008 (frozen)
         identity: str = "",
     ) -> None:
         self._endpoint = endpoint
+        self._standby_endpoint = standby_endpoint
         self._security = SecurityConfig(identity=identity)
         self._link = link
         self._limits = limits
@@ -108,6 +111,7 @@ class AsyncClient:
         self._loop = ClientLoop(
             asyncio.get_running_loop(),
             self._endpoint,
+            self._standby_endpoint,
             self._link,
             self._limits,
             random.Random(),

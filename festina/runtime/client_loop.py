@@ -15,6 +15,7 @@ from festina.messages import AnyMessage, Cluster
 from festina.runtime.protocol.client import ClientLogic
 from festina.runtime.protocol.client_effects import (
     SCHEDULER,
+    STANDBY,
     ClientLimits,
     Connect,
     Counters,
@@ -40,6 +41,7 @@ class ClientLoop:
     Args:
         loop: Event loop that this client runs on.
         endpoint: The scheduler's.
+        standby_endpoint: Its standby's; "" has none.
         link: Heartbeats and bounds of sockets.
         limits: Bounds of requests.
         rng: Spreads pauses before retries.
@@ -53,16 +55,22 @@ class ClientLoop:
         self,
         loop: asyncio.AbstractEventLoop,
         endpoint: str,
+        standby_endpoint: str,
         link: LinkConfig,
         limits: ClientLimits,
         rng: random.Random,
         guard: Guard | None = None,
     ) -> None:
-        check_endpoint(endpoint, guarded=guard is not None)
+        schedulers = {SCHEDULER: endpoint}
+        if standby_endpoint:
+            schedulers[STANDBY] = standby_endpoint
+        for each in schedulers.values():
+            check_endpoint(each, guarded=guard is not None)
         self._loop = loop
         self._config = link
         self._guard = guard
-        self._logic = ClientLogic(link, limits, rng)
+        self._logic = ClientLogic(link, limits, rng, standby=bool(standby_endpoint))
+        self._schedulers = frozenset(schedulers)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._links: dict[bytes, Link] = {}
         self._watches: dict[bytes, Watch] = {}
@@ -70,7 +78,8 @@ class ClientLoop:
         self._listeners: dict[str, Listener] = {}
         self._cluster: list[asyncio.Future[Cluster]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._connect(SCHEDULER, endpoint, "" if guard is None else guard.scheduler_key)
+        for peer, each in schedulers.items():
+            self._connect(peer, each, "" if guard is None else guard.scheduler_key)
 
     @property
     def counters(self) -> Counters:
@@ -155,36 +164,35 @@ class ClientLoop:
         link = Link.connect(self._context, endpoint, self._config, self._guard, server_key)
         self._links[peer] = link
         self._loop.add_reader(link.fileno(), self._read_soon, peer)
+        watch = self._watches[peer] = link.watch()
+        self._loop.add_reader(watch.fileno(), self._look, peer)
 
     def _connect_agent(self, endpoint: str, server_key: str) -> None:
         try:
             self._connect(endpoint.encode(), endpoint, server_key)
-            self._watch(endpoint)
         except ConfigError as error:
             now = time.monotonic()
             self._apply(self._logic.on_connect_failed(endpoint, error, now))
 
-    def _watch(self, endpoint: str) -> None:
-        """An agent that is killed is noticed at once, not by its missing heartbeats."""
-        peer = endpoint.encode()
-        watch = self._watches[peer] = self._links[peer].watch()
-        self._loop.add_reader(watch.fileno(), self._look, endpoint)
+    def _look(self, peer: bytes) -> None:
+        """A process that is killed is noticed at once, not by its missing heartbeats.
 
-    def _look(self, endpoint: str) -> None:
-        """What had arrived before the connection broke is read first."""
-        peer = endpoint.encode()
+        What had arrived before the connection broke is read first.
+        """
         if not self._watches[peer].broke():
             return
         while peer in self._links and self._read(peer) == READ_MAX:
             pass
-        if peer in self._links:
-            self._apply(self._logic.on_closed(endpoint, time.monotonic()))
+        now = time.monotonic()
+        if peer in self._schedulers:
+            self._apply(self._logic.on_scheduler_closed(now))
+        elif peer in self._links:
+            self._apply(self._logic.on_closed(peer.decode(), now))
 
     def _disconnect(self, peer: bytes) -> None:
-        watch = self._watches.pop(peer, None)
-        if watch is not None:
-            self._loop.remove_reader(watch.fileno())
-            watch.close()
+        watch = self._watches.pop(peer)
+        self._loop.remove_reader(watch.fileno())
+        watch.close()
         link = self._links.pop(peer)
         self._loop.remove_reader(link.fileno())
         link.close()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from threading import Event
 
 import zmq
@@ -13,8 +14,9 @@ from festina.config import Config
 from festina.errors import FrameTooLargeError
 from festina.messages import Failed
 from festina.runtime.protocol.effects import Send
+from festina.runtime.protocol.pair import PRIMARY, Pair
 from festina.runtime.protocol.scheduler import SchedulerLogic
-from festina.runtime.transport import Link
+from festina.runtime.transport import Link, connect_scheduler, wait
 from festina.runtime.view import build_view
 from festina.security.guard import admitting, build_guard
 
@@ -28,13 +30,16 @@ SLEEP_MAX_S = 0.1
 """Longest time until `stop` is looked at."""
 
 
-def run(config: Config, announce: Callable[[str], None], stop: Event) -> None:
+def run(
+    config: Config, announce: Callable[[str], None], stop: Event, *, standby: bool = False
+) -> None:
     """Serve until `stop` is set. Blocks; call it on the main thread of a process.
 
     Args:
         config: Settings.
         announce: Called once with the endpoint, when it accepts peers.
         stop: Ends the scheduler; streams from agents to clients go on.
+        standby: It is the second one, which takes over when the first is gone.
 
     Raises:
         ConfigError: The endpoint is not allowed or in use.
@@ -46,13 +51,36 @@ def run(config: Config, announce: Callable[[str], None], stop: Event) -> None:
     with (
         zmq.Context() as context,
         admitting(guard, context),
-        Link.bind(context, config.scheduler.endpoint, config.link, guard) as link,
+        Link.bind(context, _endpoint(config, standby=standby), config.link, guard) as link,
+        _connect_primary(context, config, standby=standby) as primary,
     ):
         epoch = time.time_ns() // 1000  # grows from one process to the next
-        logic = SchedulerLogic(config, view, epoch)
+        logic = SchedulerLogic(config, view, epoch, _pair(config, epoch, standby=standby))
         _calm_garbage_collector()
         announce(link.endpoint)
-        serve(logic, link, stop)
+        serve(logic, link, stop, primary)
+
+
+def _endpoint(config: Config, *, standby: bool) -> str:
+    return config.scheduler.standby_endpoint if standby else config.scheduler.endpoint
+
+
+def _pair(config: Config, epoch: int, *, standby: bool) -> Pair | None:
+    if not config.scheduler.standby_endpoint:
+        return None
+    return Pair(standby=standby, link=config.link, epoch=epoch, now=time.monotonic())
+
+
+@contextmanager
+def _connect_primary(
+    context: zmq.Context[zmq.Socket[bytes]], config: Config, *, standby: bool
+) -> Iterator[Link | None]:
+    """The standby's link to the primary, which has none: it answers."""
+    if not standby:
+        yield None
+        return
+    with connect_scheduler(context, config.scheduler.endpoint, config) as link:
+        yield link
 
 
 def _calm_garbage_collector() -> None:
@@ -61,24 +89,37 @@ def _calm_garbage_collector() -> None:
     gc.set_threshold(GC_ALLOCATIONS, 50, 50)
 
 
-def serve(logic: SchedulerLogic, link: Link, stop: Event) -> None:
-    """The loop of the process."""
+def serve(logic: SchedulerLogic, link: Link, stop: Event, primary: Link | None = None) -> None:
+    """The loop of the process.
+
+    Args:
+        logic: What to do.
+        link: Where peers come.
+        stop: Ends it.
+        primary: A standby's link to the scheduler that it stands in for.
+    """
+    links = (link,) if primary is None else (primary, link)
     now = time.monotonic()
     while not stop.is_set():
-        if link.wait(min(SLEEP_MAX_S, logic.next_timer(now) - now)):
+        if wait(links, min(SLEEP_MAX_S, logic.next_timer(now) - now)):
             now = time.monotonic()
             answers: list[Send] = []
-            for peer, message in link.receive(RECEIVE_MAX):
-                answers += logic.on_message(peer, message, now)
-            _answer(link, answers)
+            for each in links:
+                for peer, message in each.receive(RECEIVE_MAX):
+                    answers += logic.on_message(peer, message, now)
+            _answer(link, primary, answers)
         now = time.monotonic()
         if now >= logic.next_timer(now):
-            _answer(link, logic.on_timer(now))
+            _answer(link, primary, logic.on_timer(now))
 
 
-def _answer(link: Link, sends: Iterable[Send]) -> None:
+def _answer(link: Link, primary: Link | None, sends: Iterable[Send]) -> None:
     """An answer that cannot be delivered is lost, as its peer is: peers ask again."""
     for send in sends:
+        if send.link == PRIMARY:
+            if primary is not None:
+                primary.send(send.message)
+            continue
         try:
             link.send(send.message, send.peer)
         except FrameTooLargeError as error:

@@ -28,7 +28,7 @@ Received = tuple[bytes, AnyMessage | ProtocolError]
 
 HANDSHAKE_MS = 2000
 RECONNECT_MS = 20
-RECONNECT_MS_MAX = 500
+RECONNECT_MS_MAX = 100
 BACKLOG = 512
 
 _ENDPOINT = re.compile(r"tcp://(?P<host>[A-Za-z0-9._-]{1,253}):(?P<port>[0-9]{1,5})")

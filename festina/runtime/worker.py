@@ -19,7 +19,7 @@ import msgspec
 from festina.config import Config
 from festina.errors import ConfigError, ErrorInfo, FestinaError
 
-Role = Literal["scheduler", "agent", "gateway"]
+Role = Literal["scheduler", "standby", "agent", "gateway"]
 
 STOP_TIMEOUT_S = 5.0
 """A process that has not ended this long after it was told to is ended by force."""
@@ -83,12 +83,14 @@ def _role(arguments: list[str]) -> Callable[[Task, threading.Event], None]:
     match arguments:
         case ["scheduler"]:
             return _run_scheduler
+        case ["standby"]:
+            return _run_standby
         case ["agent"]:
             return _run_agent
         case ["gateway"]:
             return _run_gateway
     raise ConfigError(
-        f"{arguments} is no role", field="role", expected="scheduler, agent or gateway"
+        f"{arguments} is no role", field="role", expected="scheduler, standby, agent or gateway"
     )
 
 
@@ -96,6 +98,12 @@ def _run_scheduler(task: Task, stop: threading.Event) -> None:
     from festina.runtime.scheduler import run
 
     run(task.config, _announce, stop)
+
+
+def _run_standby(task: Task, stop: threading.Event) -> None:
+    from festina.runtime.scheduler import run
+
+    run(task.config, _announce, stop, standby=True)
 
 
 def _run_agent(task: Task, stop: threading.Event) -> None:

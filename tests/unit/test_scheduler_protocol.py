@@ -23,9 +23,11 @@ from festina.messages import (
     Submit,
     Summary,
     Tokens,
+    Twin,
     Welcome,
 )
 from festina.runtime.protocol.effects import Send
+from festina.runtime.protocol.pair import Pair
 from festina.runtime.protocol.scheduler import PEERS, SchedulerLogic
 from festina.types import GpuSummary, Provenance, Slo
 
@@ -350,3 +352,61 @@ def test_errors_are_not_answered_with_errors(logic: SchedulerLogic):
     failed = Failed("", ProtocolError("?").info())
     assert logic.on_message(CLIENT, failed, 0.0) == []
     assert logic.on_message(CLIENT, Refused("r", failed.error), 0.0) == []
+
+
+def test_an_agent_that_is_silent_gets_nothing_new_until_it_is_heard_again(logic: SchedulerLogic):
+    logic.on_message(b"other", register("gpu1", 6), 0.0)
+    assert only(logic.on_message(CLIENT, submit("a"), 0.0)).agent == "gpu0"
+    for tenth in range(15):  # three heartbeats
+        now = tenth / 10
+        logic.on_message(b"other", summary("gpu1", 6), now)
+        logic.on_timer(now)
+    assert only(logic.on_message(CLIENT, submit("b"), 1.5)).agent == "gpu1"
+    logic.on_message(AGENT, summary(), 1.6)
+    assert only(logic.on_message(CLIENT, submit("c"), 1.6)).agent == "gpu0"
+
+
+def test_where_all_agents_are_silent_clients_are_told_to_come_back(logic: SchedulerLogic):
+    for tenth in range(15):
+        logic.on_timer(tenth / 10)
+    error = refusal(logic, submit(), 1.5)
+    assert error.code == "overloaded"
+    assert error.retry_after_ms > 0
+
+
+def test_another_try_of_a_request_is_not_answered_with_the_first_one(logic: SchedulerLogic):
+    first = only(logic.on_message(CLIENT, submit(), 0.0))
+    second = only(logic.on_message(CLIENT, submit(input_tokens=12), 0.1))
+    again = only(logic.on_message(CLIENT, submit(), 0.2))
+    assert first.ticket < second.ticket < again.ticket
+
+
+@pytest.fixture
+def waiting(view: FakeView) -> SchedulerLogic:
+    """A standby that knows an agent."""
+    pair = Pair(standby=True, link=CONFIG.link, epoch=EPOCH, now=0.0)
+    logic = SchedulerLogic(CONFIG, view, EPOCH, pair)
+    logic.on_message(AGENT, register(), 0.0)
+    logic.on_message(AGENT, summary(), 0.0)
+    return logic
+
+
+def test_a_standby_knows_the_cluster_and_answers_no_client(waiting: SchedulerLogic):
+    assert waiting.on_message(CLIENT, submit(), 0.1) == []
+    cluster = only(waiting.on_message(CLIENT, GetCluster(), 0.1))
+    assert [agent.agent for agent in cluster.agents] == ["gpu0"]
+
+
+def test_a_standby_that_takes_over_answers_those_who_came_meanwhile(waiting: SchedulerLogic):
+    waiting.on_message(b"", Twin(1, False, active=True, term=1, ticket=10**6), 0.0)
+    answers = []
+    for tick in range(8):
+        now = 0.125 * (tick + 1)
+        if tick == 4:
+            waiting.on_message(CLIENT, submit(), now)
+        answers += [send for send in waiting.on_timer(now) if send.link == PEERS]
+    (send,) = answers
+    assert send.peer == CLIENT
+    assert isinstance(send.message, Placed)
+    assert send.message.ticket > 10**6
+    assert waiting.active

@@ -39,7 +39,7 @@ from festina.messages import (
     Wake,
 )
 from festina.runtime.protocol.agent_effects import Effect, LoadModel, UnloadModel
-from festina.runtime.protocol.agent_links import CLIENTS, SCHEDULER, SchedulerLink
+from festina.runtime.protocol.agent_links import CLIENTS, SchedulerLinks
 from festina.runtime.protocol.agent_models import ModelTable, Residency
 from festina.runtime.protocol.agent_power import Power, PowerState
 from festina.runtime.protocol.agent_recovery import Recovery
@@ -119,7 +119,10 @@ class AgentLogic:
         self._models = ModelTable(config.deployments, self._power)
         self._serving = Serving(config, identity.epoch, device, self._scheduler, self._models)
         self._steps = Stepper(self._scheduler, self._models, device, clocks, self._serving)
-        self._leave = Leave(identity.agent, identity.epoch)
+        standby = bool(config.scheduler.standby_endpoint)
+        self._links = SchedulerLinks(self._register(), config.link, standby=standby)
+        leave = Leave(identity.agent, identity.epoch)
+        self._leave = self._links.tell_all(leave)
         self._recovery = Recovery(
             config,
             self._leave,
@@ -129,7 +132,6 @@ class AgentLogic:
             self._serving,
             self._steps,
         )
-        self._link = SchedulerLink(self._register(), config.link)
         self._preloads = Preloads()
         self._summaries = 0
         self._summary_at = 0.0
@@ -165,7 +167,7 @@ class AgentLogic:
         """Join the scheduler and load what is to be resident from the start."""
         self._serving.start(now)
         self._power.start(now)
-        effects: list[Effect] = list(self._link.on_timer(now))
+        effects: list[Effect] = list(self._links.on_timer(now))
         for residency in self._models:
             if residency.deployment.preload:
                 self._preloads.waiting.add(residency.deployment.name)
@@ -177,9 +179,9 @@ class AgentLogic:
     ) -> list[Effect]:
         """A frame arrived on `link` from `peer`; an error if it was none of ours."""
         effects: list[Effect] = []
-        if link == SCHEDULER:
+        if link in self._links:
             if not isinstance(message, ProtocolError):
-                effects += self._on_scheduler(message, now)
+                effects += self._on_scheduler(link, message, now)
         else:
             self._serving.clients.heard(peer, now)
             effects += self._on_client(peer, message, now)
@@ -261,26 +263,26 @@ class AgentLogic:
 
     def on_timer(self, now: float) -> list[Effect]:
         """Time has passed `next_timer`; calling it sooner does no harm."""
-        effects: list[Effect] = list(self._link.on_timer(now))
+        effects: list[Effect] = list(self._links.on_timer(now))
         pings, gone = self._serving.clients.on_timer(now)
         effects += pings
         for peer in gone:
             effects += self._serving.leave(peer, None, now)
         effects += self._unload_expired(now)
         effects += self._recovery.on_timer(now)
-        if self._link.welcome and now >= self._summary_at:
-            effects.append(self._summary(now))
+        if self._links.welcome and now >= self._summary_at:
+            effects += self._summary(now)
         return effects + self._pump(now)
 
     def next_timer(self) -> float:
         """When `on_timer` is wanted next."""
         return min(
-            self._link.next_timer,
+            self._links.next_timer,
             self._serving.clients.next_timer,
             self._models.next_timer(),
             self._power.next_timer,
             self._recovery.next_timer,
-            self._summary_at if self._link.welcome else float("inf"),
+            self._summary_at if self._links.welcome else float("inf"),
             self._steps.wait_until,
         )
 
@@ -289,7 +291,7 @@ class AgentLogic:
         error = AgentLostError("the agent is shutting down", field="agent")
         effects = self._serving.fail_all(error, now)
         self._steps.stopped = True
-        return [*effects, Send(SCHEDULER, b"", self._leave)]
+        return [*effects, *self._leave]
 
     # The device
 
@@ -318,7 +320,7 @@ class AgentLogic:
 
     # Messages
 
-    def _on_scheduler(self, message: AnyMessage, now: float) -> list[Effect]:
+    def _on_scheduler(self, link: str, message: AnyMessage, now: float) -> list[Effect]:
         if isinstance(message, Load) and message.model in self._serving.lengths:
             return list(self._models.want(message.model, now))
         if isinstance(message, Unload) and message.model in self._serving.lengths:
@@ -331,11 +333,8 @@ class AgentLogic:
                 self._power.park()
             case Wake():
                 return [*self._power.wake(now)]
-        joining = not self._link.welcome
-        effects: list[Effect] = list(self._link.on_message(message, now))
-        if joining and self._link.welcome:
-            effects.append(self._summary(now))
-        return effects
+        answers, joined = self._links.on_message(link, message, now)
+        return [*answers, *(self._summary(now) if joined else ())]
 
     def _on_client(
         self, peer: bytes, message: AnyMessage | ProtocolError, now: float
@@ -375,7 +374,7 @@ class AgentLogic:
             public_key=self._identity.public_key,
         )
 
-    def _summary(self, now: float) -> Send:
+    def _summary(self, now: float) -> list[Send]:
         period_s = 1.0 / self._config.agent.summary_hz
         self._summary_at = now + period_s
         self._summaries += 1
@@ -389,4 +388,4 @@ class AgentLogic:
             self._steps.clock_target_mhz,
             now,
         )
-        return Send(SCHEDULER, b"", Summary(self._identity.agent, self._identity.epoch, gpu))
+        return self._links.tell(Summary(self._identity.agent, self._identity.epoch, gpu))

@@ -14,6 +14,7 @@ from festina.messages import (
 from festina.runtime.protocol.effects import Send
 
 SCHEDULER = "scheduler"
+STANDBY = "standby"
 CLIENTS = "clients"
 
 
@@ -23,9 +24,11 @@ class SchedulerLink:
     Args:
         register: What to say when joining.
         link: Heartbeats.
+        name: Which link it is.
     """
 
-    def __init__(self, register: Register, link: LinkConfig) -> None:
+    def __init__(self, register: Register, link: LinkConfig, name: str = SCHEDULER) -> None:
+        self._name = name
         self._register = register
         self._heartbeat_s = link.heartbeat_s
         self._silence_s = link.heartbeat_s * link.missed_max
@@ -72,9 +75,53 @@ class SchedulerLink:
         self._next_at = now + self._heartbeat_s
         return [self._send(self._register)]
 
-    @staticmethod
-    def _send(message: AnyMessage) -> Send:
-        return Send(SCHEDULER, b"", message)
+    def _send(self, message: AnyMessage) -> Send:
+        return Send(self._name, b"", message)
+
+
+class SchedulerLinks:
+    """The links to the scheduler and to its standby: both know this agent alike.
+
+    Args:
+        register: What to say when joining.
+        link: Heartbeats.
+        standby: There is one.
+    """
+
+    def __init__(self, register: Register, link: LinkConfig, *, standby: bool) -> None:
+        names = (SCHEDULER, STANDBY) if standby else (SCHEDULER,)
+        self._links = {name: SchedulerLink(register, link, name) for name in names}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._links
+
+    @property
+    def welcome(self) -> bool:
+        """Whether any of them knows this agent."""
+        return any(link.welcome for link in self._links.values())
+
+    @property
+    def next_timer(self) -> float:
+        """When `on_timer` has something to do."""
+        return min(link.next_timer for link in self._links.values())
+
+    def on_message(self, name: str, message: AnyMessage, now: float) -> tuple[list[Send], bool]:
+        """As `SchedulerLink.on_message`; and whether that one has come to know this agent."""
+        link = self._links[name]
+        joining = not link.welcome
+        return link.on_message(message, now), joining and link.welcome
+
+    def on_timer(self, now: float) -> list[Send]:
+        """As `SchedulerLink.on_timer`."""
+        return [send for link in self._links.values() for send in link.on_timer(now)]
+
+    def tell(self, message: AnyMessage) -> list[Send]:
+        """To all that know this agent."""
+        return [Send(name, b"", message) for name, link in self._links.items() if link.welcome]
+
+    def tell_all(self, message: AnyMessage) -> list[Send]:
+        """To all, whether they know this agent or not."""
+        return [Send(name, b"", message) for name in self._links]
 
 
 class ClientRoster:

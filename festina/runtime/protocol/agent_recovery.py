@@ -8,13 +8,12 @@ again from its tokens, so clients see a pause and no other token than they would
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from festina.config import Config
 from festina.control.local import LocalScheduler
 from festina.errors import AgentLostError, FestinaError
-from festina.messages import Leave
 from festina.runtime.protocol.agent_effects import CheckEngine, Effect, GiveUp
-from festina.runtime.protocol.agent_links import SCHEDULER
 from festina.runtime.protocol.agent_models import ModelTable
 from festina.runtime.protocol.agent_power import Power, PowerState
 from festina.runtime.protocol.agent_serving import Serving
@@ -30,7 +29,7 @@ class Recovery:
 
     Args:
         config: Bounds, and the interval of checks.
-        leave: What to tell the scheduler when the engine is given up.
+        leave: What to tell schedulers when the engine is given up.
         power: State of the engine.
         scheduler: Of the device.
         models: Which are resident.
@@ -41,7 +40,7 @@ class Recovery:
     def __init__(
         self,
         config: Config,
-        leave: Leave,
+        leave: Sequence[Send],
         power: PowerState,
         scheduler: LocalScheduler,
         models: ModelTable,
@@ -118,7 +117,7 @@ class Recovery:
         )
         effects = self._serving.fail_all(cause, now)
         self._steps.stopped = True
-        return [*effects, Send(SCHEDULER, b"", self._leave), GiveUp(cause)]
+        return [*effects, *self._leave, GiveUp(cause)]
 
     def _restore(self, now: float) -> list[Effect]:
         if now < self._retry_at:

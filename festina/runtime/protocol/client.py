@@ -44,7 +44,6 @@ from festina.messages import (
     encode,
 )
 from festina.runtime.protocol.client_effects import (
-    SCHEDULER,
     ClientLimits,
     Connect,
     Counters,
@@ -53,7 +52,12 @@ from festina.runtime.protocol.client_effects import (
     Tell,
     TellCluster,
 )
-from festina.runtime.protocol.client_links import AgentLink, ClusterQuestion, Heartbeats
+from festina.runtime.protocol.client_links import (
+    AgentLink,
+    ClusterQuestion,
+    Heartbeats,
+    Schedulers,
+)
 from festina.runtime.protocol.client_retry import Retries
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.request import Event, Job, Request, Stage
@@ -68,17 +72,22 @@ class ClientLogic:
         link: Heartbeat interval and how many may be missed.
         limits: Bounds.
         rng: Spreads the pauses before retries.
+        standby: There is a second scheduler, the peer `STANDBY`.
     """
 
-    def __init__(self, link: LinkConfig, limits: ClientLimits, rng: random.Random) -> None:
+    def __init__(
+        self, link: LinkConfig, limits: ClientLimits, rng: random.Random, *, standby: bool = False
+    ) -> None:
         self._limits = limits
+        self._schedulers = Schedulers(standby=standby)
+        self._failover_s = min(link.heartbeat_s, limits.resend_s) if standby else limits.resend_s
         self._retries = Retries(limits, rng)
         self._tick_s = min(link.heartbeat_s, limits.resend_s) / 4
         self._tick = 0.0
         self._requests: dict[str, Request] = {}
         self._agents: dict[str, AgentLink] = {}
         self._heartbeats = Heartbeats(link)
-        self._question = ClusterQuestion(limits)
+        self._question = ClusterQuestion(limits, self._schedulers)
         self.counters = Counters()
 
     @property
@@ -133,15 +142,15 @@ class ClientLogic:
         """What to do about a message.
 
         Args:
-            peer: `SCHEDULER`, or the endpoint of an agent.
+            peer: `SCHEDULER`, `STANDBY`, or the endpoint of an agent.
             message: What it sent, or why that was no message.
             now: Seconds on a clock that never goes back.
         """
         if isinstance(message, ProtocolError):
             self.counters.malformed += 1
             return []
-        if peer == SCHEDULER:
-            return self._on_scheduler(message, now)
+        if peer in self._schedulers:
+            return self._on_scheduler(peer, message, now)
         agent = self._agents.get(peer.decode())
         if agent is None:
             return self._stray()
@@ -166,12 +175,13 @@ class ClientLogic:
             effects += self._watch_request(request, now)
         return effects
 
-    def _on_scheduler(self, message: AnyMessage, now: float) -> list[Effect]:
+    def _on_scheduler(self, peer: bytes, message: AnyMessage, now: float) -> list[Effect]:
         match message:
             case Placed(request_id) | Refused(request_id):
                 request = self._requests.get(request_id)
                 if request is None or request.stage is not Stage.SUBMITTED:
                     return self._stray()
+                self._schedulers.answered(peer)
                 if isinstance(message, Placed):
                     late = message.ticket <= request.given_up
                     return self._stray() if late else self._place(request, message, now)
@@ -180,7 +190,7 @@ class ClientLogic:
                 self._question.answered()
                 return [TellCluster(message)]
             case Ping(nonce):
-                return [Send("scheduler", SCHEDULER, Pong(nonce, 0))]
+                return [Send("scheduler", peer, Pong(nonce, 0))]
             case Failed("", error):
                 return self._unreadable(Stage.SUBMITTED, self._requests, from_info(error), now)
         return self._stray()
@@ -216,6 +226,13 @@ class ClientLogic:
         agent = self._agents.get(endpoint)
         return [] if agent is None else self._lose(agent, "closed the connection", now)
 
+    def on_scheduler_closed(self, now: float) -> list[Effect]:
+        """The connection to a scheduler broke: what it has not answered is asked again at once."""
+        waiting = [r for r in self._requests.values() if r.stage is Stage.SUBMITTED]
+        for request in waiting:
+            request.asked = now
+        return [send for r in waiting for send in self._schedulers.ask_all(r.submit())]
+
     def on_connect_failed(self, endpoint: str, error: FestinaError, now: float) -> list[Effect]:
         """No link to that agent can be opened: its requests end with `error`."""
         agent = self._agents.pop(endpoint)
@@ -227,7 +244,7 @@ class ClientLogic:
     def _submit(self, request: Request, now: float) -> Send:
         request.stage = Stage.SUBMITTED
         request.since = request.asked = now
-        return Send("scheduler", SCHEDULER, request.submit())
+        return self._schedulers.ask(request.submit())
 
     def _place(self, request: Request, placed: Placed, now: float) -> list[Effect]:
         generate = request.generate(placed, now)
@@ -383,19 +400,17 @@ class ClientLogic:
                 return []
         if now - request.since >= self._limits.answer_timeout_s:
             return self._give_up(request, now)
-        if now - request.asked < self._limits.resend_s:
+        agent = self._agent_of(request)
+        patience_s = self._failover_s if agent is None else self._limits.resend_s
+        if now - request.asked < patience_s:
             return []
         request.asked = now
         self.counters.resent += 1
-        return [self._ask_again(request, now)]
-
-    def _ask_again(self, request: Request, now: float) -> Send:
-        agent = self._agent_of(request)
         if request.placed is None or agent is None:
-            return Send("scheduler", SCHEDULER, request.submit())
+            return [*self._schedulers.ask_all(request.submit())]
         if request.stage is Stage.SENT:
-            return agent.send(request.generate(request.placed, now))
-        return agent.send(Probe(request.request_id))
+            return [agent.send(request.generate(request.placed, now))]
+        return [agent.send(Probe(request.request_id))]
 
     def _give_up(self, request: Request, now: float) -> list[Effect]:
         if request.stage is Stage.SUBMITTED:

@@ -12,6 +12,9 @@ from festina.runtime.protocol.request import Event
 SCHEDULER = b""
 """The peer that is the scheduler; agents are named by their endpoint."""
 
+STANDBY = b"standby"
+"""The peer that takes over from it, where there is one."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientLimits:

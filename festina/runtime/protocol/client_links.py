@@ -9,6 +9,7 @@ from festina.errors import SchedulerLostError
 from festina.messages import AnyMessage, GetCluster, Ping
 from festina.runtime.protocol.client_effects import (
     SCHEDULER,
+    STANDBY,
     ClientLimits,
     Effect,
     TellCluster,
@@ -70,15 +71,49 @@ class Heartbeats:
         return [agent.send(Ping(self._nonce))]
 
 
+class Schedulers:
+    """Whom to ask: the scheduler that answered last, and all of them if it does not.
+
+    Args:
+        standby: There are two.
+    """
+
+    def __init__(self, *, standby: bool) -> None:
+        self._peers = (SCHEDULER, STANDBY) if standby else (SCHEDULER,)
+        self._current = SCHEDULER
+
+    def __contains__(self, peer: bytes) -> bool:
+        return peer in self._peers
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is but one."""
+        return len(self._peers) == 1
+
+    def answered(self, peer: bytes) -> None:
+        """This one serves."""
+        self._current = peer
+
+    def ask(self, message: AnyMessage) -> Send:
+        """To the one that serves, as far as is known."""
+        return Send("scheduler", self._current, message)
+
+    def ask_all(self, message: AnyMessage) -> list[Send]:
+        """To all: the one that serves may have changed."""
+        return [Send("scheduler", peer, message) for peer in self._peers]
+
+
 class ClusterQuestion:
     """What the cluster looks like: asked of the scheduler until it answers, or for too long.
 
     Args:
         limits: Bounds.
+        schedulers: Whom to ask.
     """
 
-    def __init__(self, limits: ClientLimits) -> None:
+    def __init__(self, limits: ClientLimits, schedulers: Schedulers) -> None:
         self._limits = limits
+        self._schedulers = schedulers
         self._since: float | None = None
         self._asked = 0.0
 
@@ -89,10 +124,13 @@ class ClusterQuestion:
 
     def ask(self, now: float) -> list[Effect]:
         """Ask, or ask again."""
+        first = self._since is None
         if self._since is None:
             self._since = now
         self._asked = now
-        return [Send("scheduler", SCHEDULER, GetCluster())]
+        if first:
+            return [self._schedulers.ask(GetCluster())]
+        return [*self._schedulers.ask_all(GetCluster())]
 
     def answered(self) -> None:
         """The answer has come."""

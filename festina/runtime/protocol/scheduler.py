@@ -30,9 +30,11 @@ from festina.messages import (
     Reregister,
     Submit,
     Summary,
+    Twin,
     Welcome,
 )
 from festina.runtime.protocol.effects import Send
+from festina.runtime.protocol.pair import PRIMARY, Pair
 from festina.runtime.protocol.submit_checks import check_submit, likely_input_tokens
 from festina.types import GpuSummary, Slo
 
@@ -123,20 +125,26 @@ class SchedulerLogic:
         config: Deployments, heartbeats and placement settings.
         view: Where placement is decided; this object alone changes it. It knows all deployments.
         epoch: New, and larger, for every scheduler process.
+        pair: Whether this one of two serves; None where there is but one.
     """
 
-    def __init__(self, config: Config, view: View, epoch: int) -> None:
+    def __init__(self, config: Config, view: View, epoch: int, pair: Pair | None = None) -> None:
         self._deployments = {deployment.name: deployment for deployment in config.deployments}
         self._retry_after_ms = config.scheduler.retry_after_ms
         self._reservation_s = config.scheduler.reservation_s
         self._dead_s = config.link.heartbeat_s * config.link.missed_max
+        self._silent_s = config.link.silent_s
         self._tick_s = min(config.link.heartbeat_s, config.scheduler.reservation_s) / 2
+        self._pair = pair
+        if pair is not None:
+            self._tick_s = min(self._tick_s, pair.tick_s)
         self._tick = 0.0
         self._view = view
         self._epoch = epoch
         self._ticket = epoch
         self._agents: dict[str, _Agent] = {}
         self._slots: dict[int, _Agent] = {}
+        self._silent: set[int] = set()
         self._pending: dict[tuple[bytes, str], _Pending] = {}
         self._keys: dict[int, tuple[bytes, str]] = {}
         self._expiries: deque[tuple[float, int]] = deque()
@@ -147,6 +155,11 @@ class SchedulerLogic:
     def pending(self) -> int:
         """Placements that have not shown up at their agents."""
         return len(self._pending)
+
+    @property
+    def active(self) -> bool:
+        """Whether it serves clients; a standby that waits hears agents alone."""
+        return self._pair is None or self._pair.active
 
     def on_message(
         self, peer: bytes, message: AnyMessage | ProtocolError, now: float
@@ -159,6 +172,9 @@ class SchedulerLogic:
             now: Seconds on a clock that never goes back.
         """
         match message:
+            case Submit() if self._pair is not None and not self._pair.active:
+                self._pair.hold(peer, message, now)
+                return []
             case Submit():
                 return self._on_submit(peer, message, now)
             case Summary():
@@ -175,6 +191,9 @@ class SchedulerLogic:
                 return [Send(PEERS, peer, self._cluster(now))]
             case ProtocolError():
                 return [Send(PEERS, peer, Failed("", message.info()))]
+            case Twin() if self._pair is not None:
+                link = PEERS if peer else PRIMARY
+                return self._serve(self._pair.on_twin(link, peer, message, self._ticket, now), now)
             case Failed() | Refused() | Pong():  # answering answers would never end
                 return []
         error = ProtocolError(
@@ -199,10 +218,22 @@ class SchedulerLogic:
         for agent in list(self._agents.values()):
             if now - agent.heard >= self._dead_s:
                 self._drop(agent)
+            elif now - agent.heard >= self._silent_s:
+                self._silent.add(agent.slot)
         self._view.expire(now)
         while self._expiries and self._expiries[0][0] <= now:
             self._settle(self._expiries.popleft()[1])
-        return []
+        if self._pair is None:
+            return []
+        return self._serve(self._pair.on_timer(self._ticket, now), now)
+
+    def _serve(self, sends: list[Send], now: float) -> list[Send]:
+        """What has waited for this one of two to serve, if it has just begun to."""
+        if self._pair is None or not self._pair.begins():
+            return sends
+        self._ticket = self._pair.first_ticket(self._ticket)
+        held = self._pair.take_held()
+        return [*sends, *(send for item in held for send in self._on_submit(*item, now))]
 
     # Requests
 
@@ -210,6 +241,8 @@ class SchedulerLogic:
         pending = self._pending.get((peer, submit.request_id))
         if pending is not None and pending.submit == submit and self._stands(pending.placed):
             return [Send(PEERS, peer, pending.placed)]
+        if pending is not None:  # another try: its first one must not be answered again
+            del self._pending[peer, submit.request_id]
         try:
             return self._place(peer, submit, now)
         except FestinaError as error:
@@ -226,9 +259,7 @@ class SchedulerLogic:
             input_tokens,
             submit.max_tokens,
             submit.slo or deployment.slo,
-            [agent.slot for name in submit.exclude if (agent := self._agents.get(name))]
-            if submit.exclude
-            else (),
+            self._avoided(submit) if submit.exclude or self._silent else (),
         )
         agent = self._slots[decision.slot]
         self._ticket += 1
@@ -252,6 +283,14 @@ class SchedulerLogic:
         if decision.action == "run":
             return [Send(PEERS, peer, placed)]
         return [Send(PEERS, agent.peer, Load(submit.model)), Send(PEERS, peer, placed)]
+
+    def _avoided(self, submit: Submit) -> list[int]:
+        """GPUs that the client does not want, and those that may hang."""
+        named = {agent.slot for name in submit.exclude if (agent := self._agents.get(name))}
+        avoided = sorted(named | self._silent)
+        if self._silent and len(avoided) == len(self._slots):
+            raise OverloadedError("no agent answers", retry_after_ms=self._retry_after_ms)
+        return avoided
 
     def _settle(self, ticket: int) -> None:
         """The placement has shown up or never will: if it is asked for again, it is a new one."""
@@ -285,7 +324,7 @@ class SchedulerLogic:
     def _join(self, peer: bytes, register: Register, now: float) -> None:
         known = self._agents.get(register.agent)
         if known is not None and known.register == register:
-            known.peer, known.heard = peer, now
+            self._hear(known, peer, now)
             return
         if known is not None:
             self._drop(known)
@@ -303,7 +342,7 @@ class SchedulerLogic:
         agent = self._agents.get(summary.agent)
         if agent is None or agent.register.epoch != summary.epoch:
             return [Send(PEERS, peer, Reregister(self._epoch))]
-        agent.peer, agent.heard = peer, now
+        self._hear(agent, peer, now)
         if agent.summary is not None and summary.gpu.seq < agent.summary.seq:
             return []  # overtaken on its way: a newer one has told all that it could
         try:
@@ -315,7 +354,12 @@ class SchedulerLogic:
             self._settle(ticket)
         return []
 
+    def _hear(self, agent: _Agent, peer: bytes, now: float) -> None:
+        agent.peer, agent.heard = peer, now
+        self._silent.discard(agent.slot)
+
     def _drop(self, agent: _Agent) -> None:
+        self._silent.discard(agent.slot)
         self._view.remove_gpu(agent.slot)
         del self._agents[agent.register.agent]
         del self._slots[agent.slot]

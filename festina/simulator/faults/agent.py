@@ -29,10 +29,12 @@ from festina.runtime.protocol.agent_effects import (
 )
 from festina.runtime.protocol.agent_links import CLIENTS
 from festina.runtime.protocol.agent_links import SCHEDULER as SCHEDULER_LINK
+from festina.runtime.protocol.agent_links import STANDBY as STANDBY_LINK
 from festina.runtime.protocol.effects import Send
-from festina.simulator.faults.plan import SCHEDULER, STORM_S
+from festina.simulator.faults.plan import SCHEDULER, STANDBY, STORM_S
 from festina.simulator.faults.process import Process, Site
 
+_LINKS = {SCHEDULER: SCHEDULER_LINK, STANDBY: STANDBY_LINK}
 _SLOW_S = 1.0
 _FAILED_S = 0.001
 _UNLOAD_S = 0.001
@@ -79,8 +81,8 @@ class AgentProcess(Process):
 
     def receive(self, source: str, identity: bytes, message: AnyMessage) -> None:
         """See `Process`."""
-        if source == SCHEDULER:
-            self._act(self.logic.on_message(SCHEDULER_LINK, b"", message, self.now))
+        if source in (SCHEDULER, STANDBY):
+            self._act(self.logic.on_message(_LINKS[source], b"", message, self.now))
             return
         if isinstance(message, Generate):
             self.site.watch.agent_heard(self.name, self.epoch, identity, message)
@@ -137,9 +139,10 @@ class AgentProcess(Process):
 
     def _send(self, send: Send) -> None:
         site, now = self.site, self.site.network.now
-        if send.link == SCHEDULER_LINK:
-            site.network.send(self.name, SCHEDULER, self.name.encode(), send.message)
-            return
+        for scheduler, link in _LINKS.items():
+            if send.link == link:
+                site.network.send(self.name, scheduler, self.name.encode(), send.message)
+                return
         site.watch.agent_sent(self.name, self.epoch, send.peer, send.message, now)
         client = send.peer.partition(b"/")[0].decode()
         if not site.network.send(self.name, client, send.peer, send.message):

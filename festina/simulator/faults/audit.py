@@ -135,6 +135,8 @@ def _judge(scheduler: SchedulerProcess, question: Submit) -> object:
             (found.action, found.on_time, found.clock_mhz),
             (found.ttft_ms, found.tbt_ms, found.energy_j),
         )
+    if scheduler.site.plan.standby:
+        return judgement, ()  # a new one does not serve as long as the other one does
     answers = [
         msgspec.structs.replace(send.message, ticket=0)
         if isinstance(send.message, Placed)

@@ -11,6 +11,9 @@ from festina.runtime.protocol.client_effects import (
     SCHEDULER as SCHEDULER_PEER,
 )
 from festina.runtime.protocol.client_effects import (
+    STANDBY as STANDBY_PEER,
+)
+from festina.runtime.protocol.client_effects import (
     Connect,
     Disconnect,
     Effect,
@@ -20,9 +23,11 @@ from festina.runtime.protocol.client_effects import (
 from festina.runtime.protocol.effects import Send
 from festina.simulator.faults.agent import endpoint_of
 from festina.simulator.faults.demand import Ask
-from festina.simulator.faults.plan import AGENTS, SCHEDULER
+from festina.simulator.faults.plan import AGENTS, SCHEDULER, STANDBY
 from festina.simulator.faults.process import Process, Site
 
+_SCHEDULERS = {SCHEDULER: SCHEDULER_PEER, STANDBY: STANDBY_PEER}
+_AT = {peer: name for name, peer in _SCHEDULERS.items()}
 _AGENT_AT = {endpoint_of(agent).encode(): agent for agent in AGENTS}
 
 
@@ -38,7 +43,10 @@ class ClientProcess(Process):
         self._links: dict[bytes, bytes] = {}
         self._opened = 0
         rng = random.Random(f"client/{site.plan.seed}/{name}")
-        self.logic = site.parts.client(site.plan.config.link, site.plan.limits, rng)
+        config = site.plan.config
+        self.logic = site.parts.client(
+            config.link, site.plan.limits, rng, standby=site.plan.standby
+        )
 
     def ask(self, ask: Ask) -> None:
         """A caller starts a request, and may cancel it later."""
@@ -60,8 +68,8 @@ class ClientProcess(Process):
 
     def receive(self, source: str, identity: bytes, message: AnyMessage) -> None:
         """See `Process`."""
-        if source == SCHEDULER:
-            self._act(self.logic.on_message(SCHEDULER_PEER, message, self.now))
+        if source in _SCHEDULERS:
+            self._act(self.logic.on_message(_SCHEDULERS[source], message, self.now))
             return
         peer = endpoint_of(source).encode()
         if self._links.get(peer) != identity:
@@ -73,6 +81,20 @@ class ClientProcess(Process):
         """See `Process`."""
         self._act(self.logic.on_timer(self.now))
 
+    def broke(self, other: str) -> None:
+        """The connection to another process broke; the next one is another to that process."""
+        if other in _SCHEDULERS:
+            self._act(self.logic.on_scheduler_closed(self.now))
+            return
+        endpoint = endpoint_of(other)
+        if endpoint.encode() in self._links:
+            self._open(endpoint)
+            self._act(self.logic.on_closed(endpoint, self.now))
+
+    def _open(self, endpoint: str) -> None:
+        self._opened += 1
+        self._links[endpoint.encode()] = f"{self.name}/{self._opened}".encode()
+
     def _cancel(self, request_id: str) -> None:
         self.site.journal.fault(self.site.network.now, "cancelled", request_id)
         self._act(self.logic.cancel(request_id, self.now))
@@ -81,8 +103,8 @@ class ClientProcess(Process):
         site = self.site
         for effect in effects:
             match effect:
-                case Send(_, peer, message) if peer == SCHEDULER_PEER:
-                    site.network.send(self.name, SCHEDULER, self.name.encode(), message)
+                case Send(_, peer, message) if peer in _AT:
+                    site.network.send(self.name, _AT[peer], self.name.encode(), message)
                 case Send(_, peer, message):
                     # Effects may end with a word to an agent whose link they have closed.
                     if peer in self._links:
@@ -93,9 +115,7 @@ class ClientProcess(Process):
                     site.journal.note(site.network.now, f"{self.name} {request_id} {event}")
                     site.watch.told(self.name, request_id, event, site.network.now)
                 case Connect(endpoint):
-                    self._opened += 1
-                    identity = f"{self.name}/{self._opened}"
-                    self._links[endpoint.encode()] = identity.encode()
+                    self._open(endpoint)
                 case Disconnect(endpoint):
                     del self._links[endpoint.encode()]
                 case TellCluster():

@@ -13,13 +13,16 @@ from festina.simulator.faults.audit import Audit
 from festina.simulator.faults.client import ClientProcess
 from festina.simulator.faults.demand import Ask
 from festina.simulator.faults.journal import Broken, Journal
-from festina.simulator.faults.network import Network, Stuck
+from festina.simulator.faults.network import LATENCY_S, Network, Stuck
 from festina.simulator.faults.plan import (
     AGENTS,
     AUDIT_S,
     CLIENTS,
+    DELAY_S_MAX,
     LIMIT_S,
     SCHEDULER,
+    STANDBY,
+    STORM_S,
     Crowd,
     Order,
     Outage,
@@ -33,6 +36,7 @@ from festina.simulator.faults.watch import Watch
 
 _LATE_S = 9.0
 _LOOK_S = 1.0
+_SETTLED_S = STORM_S + DELAY_S_MAX + 1.0
 
 
 class SeedResult(Struct, frozen=True):
@@ -93,10 +97,12 @@ class FaultCluster:
         self._site = Site(plan, self._network, self.journal, watch, profiles, parts)
         self._processes: dict[str, Process] = {}
         self._audit: Audit | None = None
-        for name in (SCHEDULER, *AGENTS, *CLIENTS):
+        standby = (STANDBY,) if plan.standby else ()
+        for name in (SCHEDULER, *standby, *AGENTS, *CLIENTS):
             self._start(name)
         for outage in plan.outages:
-            self._network.at(outage.at, partial(self._strike, outage))
+            if outage.process in self._processes:
+                self._network.at(outage.at, partial(self._strike, outage))
         for order in plan.orders:
             self._network.at(order.at, partial(self._order, order))
         for crowd in plan.crowds:
@@ -104,6 +110,8 @@ class FaultCluster:
         for ask in plan.asks:
             self._network.at(ask.at, partial(self._ask, ask))
         self._network.at(AUDIT_S, self._kill_for_audit)
+        if plan.standby:
+            self._network.at(_SETTLED_S, self._look_for_two)
 
     def run(self) -> None:
         """Until all is quiet, or time is up; then say what is not as it should be."""
@@ -133,8 +141,8 @@ class FaultCluster:
     # What befalls processes
 
     def _start(self, name: str) -> Process:
-        if name == SCHEDULER:
-            process: Process = SchedulerProcess(self._site)
+        if name in (SCHEDULER, STANDBY):
+            process: Process = SchedulerProcess(self._site, name)
         elif name in AGENTS:
             process = AgentProcess(self._site, name)
         else:
@@ -150,9 +158,17 @@ class FaultCluster:
             process.freeze(outage.for_s)
             return
         self.journal.fault(now, f"{kind} crashed", outage.process)
-        process.crash()
+        self._crash(process)
         if outage.process not in CLIENTS:
             self._network.at(now + outage.for_s, partial(self._restart, outage.process))
+
+    def _crash(self, process: Process) -> None:
+        process.crash()
+        if not self._site.plan.closes:
+            return
+        for client in self._processes.values():
+            if isinstance(client, ClientProcess):
+                client.later(LATENCY_S, partial(client.broke, process.name))
 
     def _restart(self, name: str) -> None:
         self._start(name)
@@ -184,7 +200,7 @@ class FaultCluster:
         old = self._processes[SCHEDULER]
         assert isinstance(old, SchedulerProcess)  # noqa: S101 - for the type checker
         self.journal.fault(self._network.now, "scheduler crashed", SCHEDULER)
-        old.crash()
+        self._crash(old)
         down_s = self._site.plan.audit_down_s
         self._network.at(self._network.now + down_s, lambda: self._begin_audit(old))
 
@@ -192,6 +208,14 @@ class FaultCluster:
         new = self._start(SCHEDULER)
         assert isinstance(new, SchedulerProcess)  # noqa: S101 - for the type checker
         self._audit = Audit(self._site, old, new)
+
+    def _look_for_two(self) -> None:
+        """Of two schedulers that hear each other one serves (promise 2)."""
+        pair = [self._processes[name] for name in (SCHEDULER, STANDBY)]
+        if all(isinstance(one, SchedulerProcess) and one.serves for one in pair):
+            self.journal.breach(2, self._network.now, "two schedulers serve")
+            return
+        self._network.at(self._network.now + _LOOK_S / 4, self._look_for_two)
 
     # Whether all is over
 

@@ -150,6 +150,8 @@ class _Link:
 
 
 def _is_cut(cut: Cut, source: str, target: str) -> bool:
+    if cut.others and not {source, target} & cut.others:
+        return False
     if source in cut.names:
         return target not in cut.names
     return target in cut.names and not cut.one_way

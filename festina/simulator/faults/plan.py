@@ -6,6 +6,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from festina.config import AgentConfig, Config, DeploymentConfig, LinkConfig, SchedulerConfig
 from festina.messages import Load, Park, Unload, Wake
 from festina.runtime.protocol.client_effects import ClientLimits
@@ -14,6 +16,7 @@ from festina.simulator.faults.demand import Ask, draw_asks
 AGENTS = tuple(f"agent{number}" for number in range(3))
 CLIENTS = tuple(f"client{number}" for number in range(3))
 SCHEDULER = "scheduler"
+STANDBY = "standby"
 
 STORM_S = 10.0
 """Faults begin at 0 and have ended by then; crashed processes are back."""
@@ -55,6 +58,7 @@ class Cut:
         names: The processes on one side.
         one_way: Only what they send is cut, not what they are sent.
         held: Messages arrive when the cut ends, as TCP would have it; else they are lost.
+        others: The processes on the other side; none means all.
     """
 
     start: float
@@ -62,6 +66,7 @@ class Cut:
     names: frozenset[str]
     one_way: bool
     held: bool
+    others: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,7 @@ class Plan:
         crowds: Requests past the scheduler.
         asks: Requests.
         audit_down_s: How long the scheduler is away at the audit.
+        closes: Clients are told that a connection broke as its process crashed.
         clock_s: Each process' clock minus virtual time: clocks are never compared.
     """
 
@@ -147,6 +153,12 @@ class Plan:
     asks: tuple[Ask, ...]
     audit_down_s: float
     clock_s: dict[str, float]
+    closes: bool = False
+
+    @property
+    def standby(self) -> bool:
+        """Whether there is a second scheduler."""
+        return bool(self.config.scheduler.standby_endpoint)
 
     def frozen_s(self, process: str) -> float:
         """How long it does nothing, in all."""
@@ -162,6 +174,9 @@ def draw_plan(seed: int) -> Plan:
     rng, more = random.Random(f"faults/{seed}"), random.Random(f"more faults/{seed}")
     engines = random.Random(f"faults/{seed}/engines")
     config = _config(rng)
+    if more.random() < 0.5:
+        pair = replace(config.scheduler, standby_endpoint="tcp://standby:1")
+        config = replace(config, scheduler=pair)
     models = tuple(item.name for item in config.deployments)
     return Plan(
         seed=seed,
@@ -182,8 +197,8 @@ def draw_plan(seed: int) -> Plan:
             reorder=_sometimes(rng, 0.05),
             delay_s=rng.choice((0.0005, 0.005, 0.05, 0.2)),
         ),
-        cuts=tuple(_cuts(rng)),
-        outages=tuple(_outages(rng)),
+        cuts=(*_cuts(rng), *_cuts_of_pair(more)),
+        outages=(*_outages(rng, (SCHEDULER, *AGENTS, *CLIENTS)), *_outages(more, (STANDBY,))),
         engine=EngineFaults(
             _sometimes(rng, 0.02),
             _sometimes(rng, 0.3),
@@ -197,7 +212,8 @@ def draw_plan(seed: int) -> Plan:
         ),
         asks=draw_asks(rng, CLIENTS, models, STORM_S, AUDIT_S),
         audit_down_s=rng.choice((0.0, rng.uniform(0.0, 3.0))),
-        clock_s={name: rng.uniform(0.0, 1e6) for name in (SCHEDULER, *AGENTS, *CLIENTS)},
+        clock_s={name: rng.uniform(0.0, 1e6) for name in (SCHEDULER, *AGENTS, *CLIENTS, STANDBY)},
+        closes=more.random() < 0.5,
     )
 
 
@@ -249,12 +265,28 @@ def _cuts(rng: random.Random) -> Iterator[Cut]:
         )
 
 
-def _outages(rng: random.Random) -> Iterator[Outage]:
+def _cuts_of_pair(rng: random.Random) -> Iterator[Cut]:
+    """The two schedulers cannot hear each other, or the second one nobody."""
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        start = rng.uniform(0.0, STORM_S - 1.0)
+        yield Cut(
+            start=start,
+            end=rng.uniform(start, STORM_S),
+            names=frozenset({STANDBY}),
+            one_way=rng.random() < 0.3,
+            held=rng.random() < 0.3,
+            others=rng.choice((frozenset({SCHEDULER}), frozenset())),
+        )
+
+
+def _outages(rng: random.Random, names: tuple[str, ...]) -> Iterator[Outage]:
     """One at a time for each process."""
-    for name in (SCHEDULER, *AGENTS, *CLIENTS):
+    for name in names:
         at = rng.uniform(0.0, 4.0)
         while at < STORM_S - 0.5 and rng.random() < 0.5:
-            for_s = rng.uniform(0.0, min(5.0 if name == SCHEDULER else 3.0, STORM_S - at))
+            for_s = rng.uniform(
+                0.0, min(5.0 if name in (SCHEDULER, STANDBY) else 3.0, STORM_S - at)
+            )
             crash = rng.random() < (0.3 if name in CLIENTS else 0.7)
             yield Outage(name, at, for_s, crash)
             if crash and name in CLIENTS:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 
 from festina.messages import AnyMessage
 from festina.runtime.protocol.effects import Send
-from festina.simulator.faults.plan import SCHEDULER
+from festina.runtime.protocol.pair import PRIMARY, Pair
+from festina.simulator.faults.plan import SCHEDULER, STANDBY
 from festina.simulator.faults.process import Process, Site
 from festina.simulator.faults.profiles import NamedView
 
@@ -16,20 +17,34 @@ Tap = Callable[[bytes, AnyMessage, float], None]
 class SchedulerProcess(Process):
     """Starts empty, each time.
 
+    Args:
+        site: Where it runs.
+        name: `SCHEDULER` or `STANDBY`.
+
     Attributes:
         tap: Hears what it hears.
     """
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site, SCHEDULER)
+    def __init__(self, site: Site, name: str) -> None:
+        super().__init__(site, name)
         self.tap: Tap | None = None
         self.view = NamedView(site.plan.config, site.profiles)
-        self.logic = site.parts.scheduler(site.plan.config, self.view, next(site.epochs))
+        epoch, link = next(site.epochs), site.plan.config.link
+        pair = None
+        if site.plan.standby:
+            pair = Pair(standby=name == STANDBY, link=link, epoch=epoch, now=self.now)
+        self.logic = site.parts.scheduler(site.plan.config, self.view, epoch, pair)
         self.timer()
 
-    def receive(self, source: str, identity: bytes, message: AnyMessage) -> None:  # noqa: ARG002
-        """See `Process`; all its peers are alike to a scheduler."""
-        self._act(self.logic.on_message(identity, message, self.now))
+    @property
+    def serves(self) -> bool:
+        """Whether it is there and answers clients."""
+        return self.alive and self.logic.active
+
+    def receive(self, source: str, identity: bytes, message: AnyMessage) -> None:
+        """See `Process`; all peers that come to it are alike to a scheduler."""
+        peer = b"" if source == SCHEDULER else identity
+        self._act(self.logic.on_message(peer, message, self.now))
         if self.tap is not None:
             self.tap(identity, message, self.now)
 
@@ -41,7 +56,10 @@ class SchedulerProcess(Process):
         site = self.site
         for send in sends:
             site.watch.scheduler_sent(send.message, site.network.now)
-            site.network.send(self.name, send.peer.decode(), send.peer, send.message)
+            if send.link == PRIMARY:
+                site.network.send(self.name, SCHEDULER, self.name.encode(), send.message)
+            else:
+                site.network.send(self.name, send.peer.decode(), send.peer, send.message)
         while self.view.went_back:
             what = f"an older summary of {self.view.went_back.pop()} replaces a newer one"
             site.journal.breach(2, site.network.now, what)
