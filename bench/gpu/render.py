@@ -11,7 +11,7 @@ from .figures import Result, Series, wanted_table
 
 WIDTH_PX = 620
 MARGIN_PX = 24
-HEAD_PX = 70
+HEAD_PX = 80
 GAP_PX = 34
 LOG_FROM = 20.0
 """An axis whose ends are farther apart than this is logarithmic."""

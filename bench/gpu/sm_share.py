@@ -47,4 +47,4 @@ def _series(name, unit, found, value) -> Series:
         work: [(float(sms), value(one)) for sms, one in sorted(rungs.items())]
         for work, rungs in found.items()
     }
-    return Series(f"{name}, {SHAPE}", "SMs", f"{name}, {unit}", lines)
+    return Series(f"{name}, {SHAPE}", "SMs", unit, lines)
