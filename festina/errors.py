@@ -156,7 +156,7 @@ class StartError(FestinaError):
 
 
 class SimulationError(FestinaError):
-    """A process that simulated on behalf of another one failed."""
+    """A simulation failed: a process of it, or a policy that asked for what no GPU can do."""
 
     code = "simulation"
 

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 #include <pybind11/typing.h>
 
+#include <exception>
 #include <functional>
 #include <map>
 #include <memory>
@@ -100,6 +101,17 @@ Setup setup_from(const py::dict& from) {
   s.window_from_ms = from["window_from_ms"].cast<double>();
   s.window_to_ms = from["window_to_ms"].cast<double>();
   return s;
+}
+
+void translate(std::exception_ptr thrown) {
+  try {
+    if (thrown) std::rethrow_exception(thrown);
+  } catch (const Misuse& e) {
+    const py::object type = py::module_::import("festina.errors").attr("SimulationError");
+    const py::object value =
+        type(e.what(), py::arg("field") = e.field(), py::arg("expected") = e.expected());
+    PyErr_SetObject(type.ptr(), value.ptr());
+  }
 }
 
 py::list spans_of(const Cluster& c) {
@@ -228,6 +240,7 @@ Found simulate(const ProfileTable& belief, const ProfileTable& truth, const Numb
 namespace festina::bindings {
 
 void register_simulator(py::module_& m) {
+  py::register_exception_translator(&simulator::translate);
   m.def("simulate", &simulator::simulate, py::arg("belief"), py::arg("truth"), py::arg("device"),
         py::arg("setup"), py::arg("deployments"), py::arg("columns"), py::arg("policy"),
         py::arg("options"), py::arg("progress"),

@@ -146,6 +146,42 @@ void a_clock_switch_amid_a_step_scales_what_is_left_of_it() {
   CHECK_EQ(world.cluster.belief().factor(0, festina::Phase::prefill), 1.0);  // nothing to learn
 }
 
+// What joins the lane meanwhile is no part of a step that runs.
+void a_clock_switch_amid_a_step_prices_the_steps_own_work() {
+  const World one(1, {});
+  const double prefill_ms = one.prefill(1024).latency_ms;
+  Device d = device();
+  d.clock_switch_ms = 0.1;
+  World world(1, {request(0, 0, 1024, 2), request(prefill_ms + 0.3, 0, 16, 1)}, d);
+  Script script;
+  script.on_arrived = [](Cluster& c, int r) {
+    if (r == 0) return c.enqueue(c.gpu(0), r);
+    c.join(c.gpu(0), r);
+    c.set_clock(c.gpu(0), 0);
+  };
+  world.run(script);
+  const double fast_ms = one.decode(1, 1024).latency_ms;
+  const double slow_ms = one.decode(1, 1024, kFull, 0).latency_ms;
+  CHECK_NEAR(world.cluster.request(0).last_ms, prefill_ms + 0.4 + (1 - 0.4 / fast_ms) * slow_ms,
+             1e-9);
+}
+
+void steps_have_no_more_sms_than_the_gpu() {
+  World world(2, {request(0, 0, 1024, 1), request(0, 1, 1024, 1)});
+  Script script;  // each on all SMs
+  CHECK_THROWS((world.run(script), 0), Misuse);
+}
+
+void weights_on_their_way_cannot_be_forgotten() {
+  World world(1, {});
+  Script script;
+  script.on_start = [](Cluster& c) {
+    c.load(c.gpu(0), 0);
+    c.unload(c.gpu(0), 0);
+  };
+  CHECK_THROWS((world.run(script), 0), Misuse);
+}
+
 // Back to the old clock before the switch took place: nothing was switched after all.
 void a_clock_switch_can_be_taken_back() {
   World world(2, {request(0, 0, 1024, 1), request(2, 1, 16, 1), request(4, 1, 16, 1)});
@@ -206,7 +242,10 @@ int main() {
   co_runners_share_bandwidth();
   co_runners_share_the_power_cap();
   a_clock_switch_amid_a_step_scales_what_is_left_of_it();
+  a_clock_switch_amid_a_step_prices_the_steps_own_work();
   a_clock_switch_can_be_taken_back();
+  steps_have_no_more_sms_than_the_gpu();
+  weights_on_their_way_cannot_be_forgotten();
   steps_end_however_late_it_is();
   noise_has_a_mean_of_one();
   belief_learns_how_the_truth_differs();

@@ -188,6 +188,14 @@ def test_clocks_rise_under_load_and_fall_back():
     assert after < 1.1 * before
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0, 1.5])
+def test_all_of_the_time_cannot_be_planned_for(share):
+    workload = workload_of([(0.0, 0, 16, 1)], ("llama-3b",))
+    with pytest.raises(BadRequestError) as caught:
+        play("festina", workload, utilisation=share)
+    assert caught.value.field == "options.utilisation"
+
+
 def test_a_model_that_fits_no_gpu_is_named():
     small = dataclasses.replace(H100, memory_bytes=8 * 2**30)
     workload = workload_of([(0.0, 0, 16, 1), (1.0, 1, 16, 1)], ("llama-3b", "qwen-14b"))

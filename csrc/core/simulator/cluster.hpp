@@ -14,6 +14,7 @@
 #include "core/simulator/gpu.hpp"
 #include "core/simulator/histogram.hpp"
 #include "core/simulator/meter.hpp"
+#include "core/simulator/misuse.hpp"
 #include "core/simulator/policy.hpp"
 #include "core/simulator/pricing.hpp"
 #include "core/simulator/random.hpp"
@@ -182,7 +183,8 @@ class Cluster {
   // Starts to load weights; loads of one GPU follow each other.
   void load(Gpu& g, int model_index);
 
-  // Forgets weights, if the lane has any; it must be idle, and goes where it is empty.
+  // Forgets weights, if the lane has any; it must be idle, and goes where it is empty. Throws
+  // Misuse if they are on their way.
   void unload(Gpu& g, int model_index);
 
   // Destroys the context; nothing may be resident or under way.
@@ -203,7 +205,8 @@ class Cluster {
   }
 
   // Starts a step on `rung` SMs. The lane must be ready and not busy; one that decodes may start
-  // prompts beside it, and the other way round.
+  // prompts beside it, and the other way round. Throws Misuse if all steps have more SMs than the
+  // GPU.
   void start(Gpu& g, Lane& l, int decodes, std::vector<Chunk> chunks, int rung);
 
   // A request that decodes joins its lane.

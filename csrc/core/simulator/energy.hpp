@@ -12,10 +12,9 @@
 namespace festina::simulator {
 
 inline void Cluster::reprice(const Gpu& g, Step& s) {
-  const StepWork w = work(*s.lane, s.decodes, s.chunks);
   const Deployment& d = deployments_[static_cast<std::size_t>(s.lane->model)];
-  const auto phase = static_cast<std::size_t>(w.phase());
-  const Price p = price(truth_, d.profile, w, s.rung, g.clock);
+  const auto phase = static_cast<std::size_t>(s.work.phase());
+  const Price p = price(truth_, d.profile, s.work, s.rung, g.clock);
   const double slower = d.time_bias[phase] * s.noise;
   s.alone_ms = p.latency_ms * slower;
   s.dynamic_w = p.power_w * d.power_bias[phase];

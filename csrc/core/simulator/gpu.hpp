@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/local/step_work.hpp"
 #include "core/simulator/types.hpp"
 
 namespace festina::simulator {
@@ -44,6 +45,7 @@ struct Step {
   int rung = 0;
   int decodes = 0;
   std::vector<Chunk> chunks;
+  local::StepWork work;  // when it started: the lane goes on changing
   double noise = 1;
   double predicted_ms = 0;  // by the profile, corrected
   double start_ms = 0;

@@ -56,6 +56,7 @@ inline void Cluster::load(Gpu& g, int model_index) {
 
 inline void Cluster::unload(Gpu& g, int model_index) {
   Lane& l = *g.lane(model_index);
+  if (l.weights == Weights::loading) throw Misuse("unload", "weights that are not on their way");
   if (l.weights != Weights::absent) g.weight_bytes -= weight_bytes(model_index);
   l.weights = Weights::absent;
   if (!l.empty()) return;
@@ -95,6 +96,9 @@ inline void Cluster::set_clock(Gpu& g, int clock) {
 }
 
 inline void Cluster::start(Gpu& g, Lane& l, int decodes, std::vector<Chunk> chunks, int rung) {
+  int sms = table().sms(rung);
+  for (const Step& other : g.steps) sms += table().sms(other.rung);
+  if (sms > table().sms(full_rung())) throw Misuse("rung", "no more SMs than the GPU has");
   settle(g);
   for (const Chunk& c : chunks) admit(g, l, c.request);
   Step s;
@@ -102,10 +106,11 @@ inline void Cluster::start(Gpu& g, Lane& l, int decodes, std::vector<Chunk> chun
   s.rung = rung;
   s.decodes = decodes;
   s.chunks = std::move(chunks);
+  s.work = work(l, decodes, s.chunks);
   s.noise = noise();
   s.start_ms = now_ms_;
   s.clock_at_start = g.clock;
-  s.predicted_ms = predict_ms(l, decodes, s.chunks, rung, g.clock);
+  s.predicted_ms = belief_.step(l.model, s.work, rung, g.clock).latency_ms;
   s.undisturbed = g.steps.empty();
   for (Step& other : g.steps) other.undisturbed = false;
   reprice(g, s);

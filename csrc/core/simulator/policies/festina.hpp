@@ -47,6 +47,9 @@ struct FestinaOptions {
     from.take("raise", clock.raise);
     from.take("hysteresis", clock.hysteresis);
     from.take("utilisation", clock.utilisation);
+    if (clock.utilisation <= 0 || clock.utilisation >= 1) {
+      throw BadInput("options.utilisation", "above 0 and below 1");
+    }
     from.take("dwell_ms", clock.dwell_ms);
     from.take("place", place);
     from.take("join_batches", sticky);
