@@ -11,6 +11,7 @@ from festina.cli import (
     demo,
     env,
     keys,
+    launch,
     models,
     process,
     profile,
@@ -48,6 +49,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve")(serve.command)
+app.command("launch")(launch.command)
 app.command("submit")(submit.command)
 app.command("replay")(replay.command)
 app.command("top")(top.command)
