@@ -29,6 +29,7 @@ from festina.gateway.cluster_metrics import ClusterCollector, Glance
 from festina.gateway.errors import MethodError, NotFoundError, problem
 from festina.gateway.keys import ApiKeys
 from festina.gateway.metrics import Metrics
+from festina.gateway.openapi import description
 from festina.gateway.parameters import Call, Reader
 from festina.gateway.status import SAMPLE_S, History, status_of
 from festina.gateway.vllm_names import vllm_registry
@@ -66,6 +67,7 @@ def build_app(config: Config, backend: Backend, keys: ApiKeys) -> Starlette:
             Route("/health", pages.health),
             Route("/metrics", pages.scrape),
             Route("/status", pages.status),
+            Route("/openapi.json", pages.openapi),
             Route("/", pages.live),
         ],
         lifespan=pages.sampling,
@@ -136,6 +138,7 @@ class _Pages:
         if config.gateway.vllm_names:
             self._registries.append(vllm_registry(registry))
         self._history = History()
+        self._openapi = msgspec.json.encode(description())
         self._page = (resources.files(page) / "index.html").read_text("utf-8")
         self._dead_s = config.link.heartbeat_s * config.link.missed_max
         created = int(time.time())
@@ -179,6 +182,10 @@ class _Pages:
         now = time.monotonic()
         status = status_of(cluster, self.metrics.shares, self._history, self._dead_s, now)
         return _json(status)
+
+    async def openapi(self, _: Request) -> Response:
+        """`GET /openapi.json`: the description of all this."""
+        return Response(self._openapi, media_type=JSON)
 
     async def live(self, _: Request) -> Response:
         """`GET /`: the page that shows it."""
