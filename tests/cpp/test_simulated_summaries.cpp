@@ -12,6 +12,9 @@ namespace {
 
 using namespace festina;
 using namespace festina::simulator;
+using festina::consolidation::demand_of;
+using festina::consolidation::phase_point;
+using festina::consolidation::PhasePoint;
 
 constexpr double kMemory = 64.0 * (1 << 20);
 constexpr int kModels = 3;
@@ -119,7 +122,7 @@ void the_operating_point_of_a_phase_is_the_sweeps() {
   Fixture f;
   const Cluster& c = *f.cluster;
   constexpr double kDeadline = 20;
-  const PhasePoint p = phase_point(c, 0, Phase::prefill, 256, 0, kDeadline);
+  const PhasePoint p = phase_point(paper_model(c, 0), Phase::prefill, 256, 0, kDeadline);
   double least = 1e30;
   for (const double mhz : {500.0, 1000.0, 2000.0}) {
     for (const double sms : {20.0, 40.0, 80.0, 100.0}) {
@@ -133,7 +136,7 @@ void the_operating_point_of_a_phase_is_the_sweeps() {
   CHECK(p.latency_ms <= kDeadline);
   CHECK_NEAR(p.latency_ms * p.power_w, least, 1e-5);
   // Nothing is in time: the whole GPU at the top clock.
-  const PhasePoint late = phase_point(c, 0, Phase::prefill, 256, 0, 0.5);
+  const PhasePoint late = phase_point(paper_model(c, 0), Phase::prefill, 256, 0, 0.5);
   CHECK_EQ(late.sms, 100.0);
   CHECK_EQ(late.clock_mhz, 2000.0);
 }
@@ -144,8 +147,8 @@ void demand_grows_with_the_load() {
   const Observed few{0.0001, 256, 100, 400, 100};
   Observed many = few;
   many.per_ms = 0.01;
-  const packing::Item low = demand_of(c, 0, few, 300'000);
-  const packing::Item high = demand_of(c, 0, many, 300'000);
+  const packing::Item low = demand_of(paper_model(c, 0), few, 300'000);
+  const packing::Item high = demand_of(paper_model(c, 0), many, 300'000);
   CHECK(high.bytes > low.bytes);
   CHECK(high.time_ms > low.time_ms);
   CHECK(high.sms >= low.sms);
