@@ -7,7 +7,6 @@ What programs use is here, loaded at first use: `Client` and `AsyncClient` to ta
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from festina.runtime.supervisor import Cluster
     from festina.types import Sampling, Slo
 
-__version__ = version("festina")
+    __version__: str
 
 _HOMES = {
     "AsyncClient": "festina.runtime.client",
@@ -48,6 +47,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("festina")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

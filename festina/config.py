@@ -99,6 +99,8 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         client_timeout_s: Silence after which a client is taken for gone and its requests freed.
         host_engine: Where models run: in a child `process` that can be parked and replaced, or
             `inline` in the agent; `auto` is `process` on real devices, `inline` on simulated ones.
+        hot_share: Share of the machine's memory in which each agent keeps weights while its engine
+            is parked.
         step_timeout_s: A step that takes longer, and much longer than predicted, is given up and
             its process replaced.
         load_timeout_s: The same for a load and for the start of that process.
@@ -119,6 +121,7 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     margin: Fraction = 0.1
     client_timeout_s: Positive = 5.0
     host_engine: Literal["auto", "process", "inline"] = "auto"
+    hot_share: Fraction = 0.1
     step_timeout_s: Positive = 10.0
     load_timeout_s: Positive = 300.0
     engine_failures_max: PositiveInt = 5

@@ -77,6 +77,7 @@ class Tensor:
         rows: Rows; 1 for a vector.
         columns: Values in a row, which is contiguous.
         data: uint8 (rows, bytes per row), a read-only view of the mapped file.
+        offset: Where it begins in the file, in bytes.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Tensor:
     rows: int
     columns: int
     data: NDArray[np.uint8]
+    offset: int = 0
 
 
 class GgufFile:
@@ -271,6 +273,7 @@ def _read_tensors(cursor: _Cursor, count: int, alignment: int) -> dict[str, Tens
             entry.rows,
             entry.columns,
             data.reshape(entry.rows, entry.row_bytes),
+            begin,
         )
     return tensors
 

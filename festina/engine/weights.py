@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from festina.engine.architecture import DecoderConfig
 from festina.engine.base import ModelShape
-from festina.engine.gguf_file import GgufFile, Tensor, TensorType
+from festina.engine.gguf_file import Tensor, TensorType
 from festina.errors import UnsupportedModelError, WeightsError
 
 
@@ -64,7 +65,22 @@ class DecoderWeights:
     rope_factors: Tensor | None
 
 
-def read_weights(file: GgufFile, config: DecoderConfig) -> DecoderWeights:
+class TensorFile(Protocol):
+    """Where weights are: a GGUF file, or what stands for one."""
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Name → tensor."""
+
+    def tensor(self, name: str) -> Tensor:
+        """The tensor of that name.
+
+        Raises:
+            WeightsError: There is none.
+        """
+
+
+def read_weights(file: TensorFile, config: DecoderConfig) -> DecoderWeights:
     """The weights of the decoder in `file`, each of the shape that `config` gives.
 
     Raises:
@@ -127,7 +143,7 @@ def _matrices(layer: LayerWeights) -> tuple[Tensor, ...]:
 class _TensorSource:
     """Takes tensors out of a file, each once, checking shapes."""
 
-    def __init__(self, file: GgufFile) -> None:
+    def __init__(self, file: TensorFile) -> None:
         self._file = file
         self._taken: set[str] = set()
 

@@ -16,11 +16,14 @@ from festina.control.profiled import ProfiledStepTime
 from festina.control.step_time import LearnedStepTime, StepTime, StepTimePrior
 from festina.device import physics
 from festina.device.base import Device
-from festina.device.cpu import CpuDevice
+from festina.device.cpu import CpuDevice, machine_memory_bytes
 from festina.device.nvidia.opening import open_device, open_ladder
 from festina.device.simulated import SimulatedDevice
 from festina.engine.base import Engine, LoadedModel
 from festina.engine.cpu.engine import CpuEngine
+from festina.engine.hosted.engine import Bounds, HostedEngine
+from festina.engine.hosted.frames import Open
+from festina.engine.hosted.images import Images
 from festina.engine.simulated import SimulatedEngine
 from festina.engine.weights_name import profile_name
 from festina.errors import ConfigError, ProfileError, UnsupportedEngineError
@@ -72,7 +75,8 @@ def build(gpu: str, config: Config, now: float) -> Built:
     if not config.agent.set_clocks:
         device.clocks_mhz = ()  # which the scheduler is told, too
     if gpu == "cpu":
-        return Built(device, engine, lambda loaded: LearnedStepTime(cpu_prior(loaded)))
+        built = Built(device, engine, lambda loaded: LearnedStepTime(cpu_prior(loaded)))
+        return _hosted(built, engine) if isinstance(engine, HostedEngine) else built
     built = _profiled(device, engine, config)
     if not isinstance(device, SimulatedDevice):
         return built
@@ -90,14 +94,32 @@ def open_engine(gpu: str, config: Config, now: float) -> tuple[Device, Engine]:
     """
     kind, _, which = gpu.partition(":")
     if gpu == "cpu":
-        engine = CpuEngine(Path(config.models_dir) if config.models_dir else None)
-        return CpuDevice(config.cpu_power, now=now), engine
+        return CpuDevice(config.cpu_power, now=now), _cpu_engine(config)
     if kind == "sim":
+        if config.agent.host_engine == "process":
+            raise ConfigError(
+                f"{gpu} has no engine that could be in a process of its own",
+                field="agent.host_engine",
+                expected="auto or inline",
+            )
         simulated = SimulatedDevice(physics.gpu_named(which or DEFAULT_SIMULATED), now=now)
         return simulated, SimulatedEngine(simulated)
     if kind == "cuda" and which.isdecimal():
         return _open_cuda(int(which), now)
     raise ConfigError(f"no device of kind {gpu!r}", field="gpu", expected=_EXPECTED)
+
+
+def _cpu_engine(config: Config) -> Engine:
+    if config.agent.host_engine == "inline":
+        return CpuEngine(Path(config.models_dir) if config.models_dir else None)
+    hot_bytes_max = int(config.agent.hot_share * machine_memory_bytes())
+    bounds = Bounds(config.agent.step_timeout_s, config.agent.load_timeout_s)
+    return HostedEngine(Open("cpu", "", config.models_dir), Images(hot_bytes_max), bounds)
+
+
+def _hosted(built: Built, engine: HostedEngine) -> Built:
+    """With what an engine in a process of its own can do besides."""
+    return replace(built, park=engine.park, wake=engine.wake, check=engine.check, end=engine.close)
 
 
 def _open_cuda(ordinal: int, now: float) -> tuple[Device, Engine]:

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from festina.config import DeploymentConfig
 from festina.engine import kv_copy, models
-from festina.engine.architecture import read_config
-from festina.engine.base import BLOCK_TOKENS, Batch, LoadedModel, StepResult
+from festina.engine.architecture import DecoderConfig, read_config
+from festina.engine.base import BLOCK_TOKENS, Batch, LoadedModel, ModelShape, StepResult
 from festina.engine.cpu.resident import KvPool, Resident, build_decoder
 from festina.engine.cpu.work import FlatStep, flatten, step_bytes, step_flops
 from festina.engine.gguf_file import GgufFile
 from festina.engine.sampling import choose
-from festina.engine.tokenizer import GgufTokenizer
-from festina.engine.weights import model_shape, read_weights
+from festina.engine.weights import DecoderWeights, model_shape, read_weights
 from festina.errors import DeviceError, EngineError, WeightsError
 
 
@@ -57,6 +56,8 @@ class CpuEngine:
             UnsupportedModelError: Its architecture or quantisation is not implemented.
             DeviceError: The KV pool does not fit into memory.
         """
+        from festina.engine.tokenizer import GgufTokenizer  # slow, and only needed here
+
         file = GgufFile(models.resolve(deployment.weights, self._models_dir))
         config = read_config(file)
         weights = read_weights(file, config)
@@ -67,6 +68,21 @@ class CpuEngine:
                 field="tokenizer.ggml.tokens",
                 expected="one token per row of token_embd.weight",
             )
+        shape, blocks = self.place(deployment, config, weights)
+        return LoadedModel(deployment.name, shape, blocks, tokenizer)
+
+    def place(
+        self, deployment: DeploymentConfig, config: DecoderConfig, weights: DecoderWeights
+    ) -> tuple[ModelShape, int]:
+        """Make a deployment resident whose weights are mapped already.
+
+        Returns:
+            Its sizes, and the blocks in its KV pool.
+
+        Raises:
+            UnsupportedModelError: No kernel reads a weight's type.
+            DeviceError: The KV pool does not fit into memory.
+        """
         blocks = -(-deployment.kv_tokens // BLOCK_TOKENS)
         try:
             pool = KvPool.of(config, blocks)
@@ -81,7 +97,7 @@ class CpuEngine:
         shape = dataclasses.replace(shape, context_tokens=context_tokens)
         decoder = build_decoder(self._isa, config, weights, pool)
         self._resident[deployment.name] = Resident(config, shape, pool, decoder)
-        return LoadedModel(deployment.name, shape, blocks, tokenizer)
+        return shape, blocks
 
     def unload(self, model: str) -> None:
         """Give weights and KV pool back. Unknown names are an error of the caller (KeyError)."""

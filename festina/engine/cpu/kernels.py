@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from festina import _core
 from festina.engine.cpu.kernel_types import Decoder, DecoderShape, DecoderWeights, Floats, Kernels
-from festina.engine.cpu.numpy_kernels import NumpyDecoder, NumpyKernels
 from festina.errors import ConfigError
 
 
@@ -26,7 +25,11 @@ def make_kernels(isa: str = "") -> Kernels:
         ConfigError: This machine or build has no such kernels.
     """
     _check_isa(isa)
-    return NumpyKernels() if isa == "numpy" else _core.CpuKernels(isa)
+    if isa == "numpy":
+        from festina.engine.cpu.numpy_kernels import NumpyKernels  # `gguf` takes 100 ms
+
+        return NumpyKernels()
+    return _core.CpuKernels(isa)
 
 
 def make_decoder(
@@ -47,6 +50,8 @@ def make_decoder(
     """
     _check_isa(isa)
     if isa == "numpy":
+        from festina.engine.cpu.numpy_kernels import NumpyDecoder
+
         return NumpyDecoder(shape, weights, keys, values)
     return _core.CpuDecoder(isa, shape, weights, keys, values)
 

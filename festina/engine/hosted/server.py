@@ -1,0 +1,124 @@
+"""The engine process' half: do what is asked, one thing after the other, and answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from festina.engine.base import Batch, Chunk, Engine
+from festina.engine.cpu.engine import CpuEngine
+from festina.engine.hosted import bulk, frames
+from festina.engine.hosted.channel import Channel, close_all
+from festina.engine.hosted.weights_map import MappedWeights, read_ahead
+from festina.engine.weights import read_weights
+from festina.errors import EngineError, FestinaError, ProtocolError
+
+
+def open_engine(opening: frames.Open) -> Engine:
+    """The engine that is asked for."""
+    models_dir = Path(opening.models_dir) if opening.models_dir else None
+    return CpuEngine(models_dir, isa=opening.isa)
+
+
+class Server:
+    """Serves one engine until the agent closes the stream.
+
+    Args:
+        channel: To the agent.
+        engine: What computes.
+        bulk_fd: Memory shared with the agent.
+    """
+
+    def __init__(self, channel: Channel, engine: Engine, bulk_fd: int) -> None:
+        self._channel = channel
+        self._engine = engine
+        self._bulk_fd = bulk_fd
+        self._names: set[str] = set()
+
+    def serve(self) -> None:
+        """Until the agent closes the stream, or is gone.
+
+        Raises:
+            ProtocolError: It said something else than a request.
+        """
+        while True:
+            try:
+                body, fds = self._channel.receive()
+            except ConnectionError:
+                return
+            try:
+                reply = self._answer(frames.decode_request(body), fds)
+            finally:
+                close_all(fds)
+            try:
+                self._channel.send(reply)
+            except ConnectionError:
+                return
+
+    def _answer(self, request: frames.Request, fds: Sequence[int]) -> frames.Reply:
+        try:
+            return self._do(request, fds)
+        except FestinaError as error:
+            return frames.Raised(error.info())
+
+    def _do(self, request: frames.Request, fds: Sequence[int]) -> frames.Reply:
+        match request:
+            case frames.Step():
+                return self._step(request)
+            case frames.Load():
+                return self._load(request, fds)
+            case frames.Unload(model):
+                self._require(model)
+                self._engine.unload(model)
+                self._names.remove(model)
+            case frames.Export(model, blocks):
+                data = self._engine.export_blocks(model, _ints(blocks))
+                bulk.write(self._bulk_fd, data)
+                return frames.Exported(*data.shape)
+            case frames.Import(model, blocks, rows, row_bytes):
+                data = bulk.take(self._bulk_fd, rows, row_bytes)
+                self._engine.import_blocks(model, _ints(blocks), data)
+            case frames.Open():
+                raise ProtocolError("the engine is open already", field="frame")
+        return frames.Done()
+
+    def _step(self, step: frames.Step) -> frames.Stepped:
+        chunks = tuple(
+            Chunk(
+                _ints(chunk.token_ids),
+                chunk.start,
+                _ints(chunk.blocks),
+                chunk.sampling,
+                chunk.output_index,
+            )
+            for chunk in step.chunks
+        )
+        done = self._engine.step(Batch(step.model, chunks, step.point, step.partition))
+        return frames.Stepped(done.token_ids, done.latency_ms, done.flops, done.bytes_moved)
+
+    def _load(self, load: frames.Load, fds: Sequence[int]) -> frames.Loaded:
+        image, deployment = load.image, load.deployment
+        if image is not None and isinstance(self._engine, CpuEngine):
+            if not image.hot:
+                read_ahead(image, os.dup(fds[0]))
+            weights = read_weights(MappedWeights(image, fds[0]), image.config)
+            shape, blocks = self._engine.place(deployment, image.config, weights)
+        else:
+            loaded = self._engine.load(deployment)
+            shape, blocks = loaded.shape, loaded.kv_blocks
+        self._names.add(deployment.name)
+        return frames.Loaded(shape, blocks)
+
+    def _require(self, model: str) -> None:
+        if model not in self._names:
+            raise EngineError(
+                f"{model!r} is not resident", field="model", expected="a loaded deployment"
+            )
+
+
+def _ints(data: bytes) -> NDArray[np.int32]:
+    return np.frombuffer(data, np.int32)
