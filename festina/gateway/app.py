@@ -140,7 +140,7 @@ class _Pages:
         self._history = History()
         self._openapi = msgspec.json.encode(description())
         self._page = (resources.files(page) / "index.html").read_text("utf-8")
-        self._dead_s = config.link.heartbeat_s * config.link.missed_max
+        self._silent_s = config.link.silent_s
         created = int(time.time())
         self._cards = {
             item.name: {
@@ -171,16 +171,18 @@ class _Pages:
             cluster = await self._glance.cluster()
         except SchedulerLostError as error:
             return _json({"status": "unavailable", "reason": error.message}, 503)
-        alive = sum(agent.silent_ms <= self._dead_s * 1000 for agent in cluster.agents)
-        if not alive:
-            return _json({"status": "unavailable", "reason": "no agent is heard"}, 503)
-        return _json({"status": "ok", "agents": alive})
+        silent = [a.agent for a in cluster.agents if a.silent_ms > self._silent_s * 1000]
+        heard = len(cluster.agents) - len(silent)
+        if not heard:
+            reason = "no agent is heard"
+            return _json({"status": "unavailable", "reason": reason, "silent": silent}, 503)
+        return _json({"status": "ok", "agents": heard, "silent": silent})
 
     async def status(self, _: Request) -> Response:
         """`GET /status`: the cluster now, and the last hour of it."""
         cluster = await self._glance.cluster()
         now = time.monotonic()
-        status = status_of(cluster, self.metrics.shares, self._history, self._dead_s, now)
+        status = status_of(cluster, self.metrics.shares, self._history, self._silent_s, now)
         return _json(status)
 
     async def openapi(self, _: Request) -> Response:

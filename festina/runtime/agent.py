@@ -21,6 +21,7 @@ from festina.engine.base import LoadedModel, StepResult
 from festina.errors import FestinaError
 from festina.runtime import agent_device
 from festina.runtime.compute import ComputeThread
+from festina.runtime.failpoints import failpoint
 from festina.runtime.outbox import Outbox
 from festina.runtime.protocol.agent import AgentIdentity, AgentLogic
 from festina.runtime.protocol.agent_effects import (
@@ -170,12 +171,14 @@ class _Shell:
 
     def _receive(self, name: str, link: Link) -> None:
         for peer, message in link.receive(RECEIVE_MAX):
+            failpoint("agent.receive", message)
             self._act(self._logic.on_message(name, peer, message, time.monotonic()))
 
     def _act(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
             match effect:
                 case Send(link=link, peer=peer, message=message):
+                    failpoint("agent.send", message)
                     if link in self._schedulers:
                         self._schedulers[link].send(message)  # periodic; may be lost
                     else:

@@ -12,6 +12,7 @@ import zmq
 from festina.config import LinkConfig
 from festina.errors import ConfigError, FestinaError, SchedulerLostError
 from festina.messages import AnyMessage, Cluster
+from festina.runtime.failpoints import failpoint
 from festina.runtime.protocol.client import ClientLogic
 from festina.runtime.protocol.client_effects import (
     SCHEDULER,
@@ -141,6 +142,7 @@ class ClientLoop:
         """A full queue loses the message, which the logic's timers mend."""
         link = self._links.get(peer)
         if link is not None:
+            failpoint("client.send", message)
             link.send(message)
             self._read_soon(peer)
 
@@ -213,6 +215,7 @@ class ClientLoop:
         read = 0
         for _, message in link.receive(READ_MAX):
             read += 1
+            failpoint("client.receive", message)
             self._apply(self._logic.on_message(peer, message, now))
             if peer not in self._links:
                 break

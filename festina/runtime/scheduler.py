@@ -13,6 +13,7 @@ import zmq
 from festina.config import Config
 from festina.errors import FrameTooLargeError
 from festina.messages import Failed
+from festina.runtime.failpoints import failpoint
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.pair import PRIMARY, Pair
 from festina.runtime.protocol.scheduler import SchedulerLogic
@@ -106,6 +107,7 @@ def serve(logic: SchedulerLogic, link: Link, stop: Event, primary: Link | None =
             answers: list[Send] = []
             for each in links:
                 for peer, message in each.receive(RECEIVE_MAX):
+                    failpoint("scheduler.receive", message)
                     answers += logic.on_message(peer, message, now)
             _answer(link, primary, answers)
         now = time.monotonic()
@@ -116,6 +118,7 @@ def serve(logic: SchedulerLogic, link: Link, stop: Event, primary: Link | None =
 def _answer(link: Link, primary: Link | None, sends: Iterable[Send]) -> None:
     """An answer that cannot be delivered is lost, as its peer is: peers ask again."""
     for send in sends:
+        failpoint("scheduler.send", send.message)
         if send.link == PRIMARY:
             if primary is not None:
                 primary.send(send.message)

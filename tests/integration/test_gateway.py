@@ -115,7 +115,7 @@ def test_openais_client_knows_our_errors(client, url):
 
 
 def test_health_needs_no_key_and_the_rest_does(url):
-    assert httpx.get(f"{url}/health").json() == {"status": "ok", "agents": 1}
+    assert httpx.get(f"{url}/health").json() == {"status": "ok", "agents": 1, "silent": []}
     assert httpx.get(f"{url}/metrics").status_code == 401
 
 

@@ -181,7 +181,7 @@ def test_the_models_are_the_deployments(backend):
 
 
 def test_health_needs_a_scheduler_and_an_agent_that_is_heard(backend):
-    assert ask(backend, "/health").json() == {"status": "ok", "agents": 1}
+    assert ask(backend, "/health").json() == {"status": "ok", "agents": 1, "silent": []}
     silent = replace(CLUSTER.agents[0], silent_ms=60_000.0)
     backend.cluster_answer = replace(CLUSTER, agents=(silent,))
     assert ask(backend, "/health").status_code == 503
