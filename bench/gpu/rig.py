@@ -171,6 +171,7 @@ def threads_together(clock: Callable[[], float]) -> Together:
         ready = threading.Barrier(len(jobs))
 
         def repeat(job: Callable[[], StepResult]) -> list[StepResult]:
+            job()  # a thread's first step makes its library handles and graphs
             ready.wait()
             end, results = clock() + seconds, []
             while clock() < end:

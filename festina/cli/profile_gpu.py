@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from festina.config import Config
 from festina.device import physics
 from festina.device.base import Device
+from festina.device.nvidia.nvml import Nvml
 from festina.device.nvidia.opening import bare_power_w
 from festina.engine.base import Engine
 from festina.engine.gpu_plan import GpuRoom, expected_step_ms, gpu_plan
@@ -75,7 +76,9 @@ def write_gpu_profile(config: Config, ask: Ask) -> Path:
     parked_w = bare_power_w(ordinal, time.monotonic, time.sleep)  # before there is any context
     device, engine = open_engine(ask.gpu, config, time.monotonic())
     try:
-        return profile_on(device, engine, ask, config, parked_w=parked_w)
+        with Nvml() as nvml:
+            machine = f"{device.kind}, driver {nvml.driver_version()}"
+        return profile_on(device, engine, ask, config, parked_w=parked_w, machine=machine)
     finally:
         device.close()
 
@@ -87,6 +90,7 @@ def profile_on(
     config: Config,
     *,
     parked_w: float,
+    machine: str,
     times: TimeSource | None = None,
     console: Console | None = None,
 ) -> Path:
@@ -108,7 +112,7 @@ def profile_on(
         origin=Origin(
             made_by=ask.made_by,
             date=datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-            machine=device.kind,
+            machine=machine,
         ),
         parked_w=parked_w,
         wake_ms=gpu.wake_ms if gpu else 0.0,

@@ -24,6 +24,7 @@ from festina.errors import DeviceError
 from festina.types import Phase, Provenance
 
 MODEL = "llama-3b"
+MACHINE = "a GPU and its driver"
 
 
 class Run:
@@ -37,8 +38,8 @@ class Run:
     def go(self):
         times = TimeSource(self.gpu.monotonic, self.gpu.sleep)
         return profile_on(
-            self.device, self.engine, self.ask, Config(), parked_w=BARE_W, times=times,
-            console=self.console,
+            self.device, self.engine, self.ask, Config(), parked_w=BARE_W, machine=MACHINE,
+            times=times, console=self.console,
         )  # fmt: skip
 
 
@@ -67,6 +68,7 @@ def test_the_file_is_a_whole_profile_beside_those_that_ship(quick):
     info = read_profile(path).info
     assert info.power_source is Provenance.MEASURED
     assert (info.parked_w, info.power_cap_w) == (BARE_W, 700.0)
+    assert info.machine == MACHINE
     assert info.made_by == f"festina profile --device cuda:0 --model {MODEL} --quick"
 
 
