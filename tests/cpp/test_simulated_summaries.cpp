@@ -73,16 +73,16 @@ void steps_hold_sms_and_full_gpus_say_when_they_open() {
     c.preload(g, m);
     c.enqueue(g, m);
   }
-  c.start(g, *g.lane(0), 0, {{0, 200}}, 1);  // 40 of 100 SMs
+  c.start(g, *g.lane(0), 0, {{0, 200}}, 0);  // 20 of 100 SMs
   const placement::Summary half = summary_of(c, g, Sharing::side_by_side);
-  CHECK_EQ(half.sms_free, 60);
+  CHECK_EQ(half.sms_free, 80);
   // The other prompt's model runs nothing: that one is waited for, the first is not.
   const Queue queue = queue_of(c, *g.lane(1), g.clock, 1);
   CHECK_EQ(half.free_in_ms, static_cast<float>(queue.ms));
   CHECK(queue.in_time);
   CHECK(summary_of(c, g, Sharing::in_turns).free_in_ms > half.free_in_ms);
 
-  c.start(g, *g.lane(1), 0, {{1, 200}}, 2);  // 80: oversubscribed on purpose
+  c.start(g, *g.lane(1), 0, {{1, 200}}, 2);  // all others
   const Opening opening = next_opening(c, g);
   CHECK_EQ(opening.in_ms, std::min(g.steps[0].predicted_ms, g.steps[1].predicted_ms));
 }
