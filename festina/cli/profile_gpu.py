@@ -187,7 +187,7 @@ def _rows(
 
 def profile_clocks(gpu: physics.GpuSpec, device: Device, measured: Measured) -> tuple[int, ...]:
     """The clocks of a profile: those that every profile of this kind has, and the measured ones."""
-    top_mhz = device.run_clock_mhz()
-    usual = (one for one in gpu.clocks_mhz if one <= top_mhz)
+    found = {one.clock_mhz for one in measured.measurements}
+    usual = (one for one in gpu.clocks_mhz if one <= max(found))
     usable = {one for one in usual if not device.clocks_mhz or one in device.clocks_mhz}
-    return tuple(sorted(usable | {one.clock_mhz for one in measured.measurements}))
+    return tuple(sorted(usable | found))

@@ -9,14 +9,14 @@ from fake_gpu import DENIED
 from rich.console import Console
 from virtual_gpu import BARE_W, H100, opened
 
-from festina.cli.profile_gpu import Ask, profile_on
+from festina.cli.profile_gpu import Ask, profile_clocks, profile_on
 from festina.config import Config
 from festina.control.profile import ProfileTable, shipped_profiles
 from festina.control.profile_csv import SOURCES, read_profile
 from festina.device import physics
 from festina.device.nvidia.opening import counted_power_w
 from festina.engine.gpu_plan import START_S
-from festina.engine.measured_profile import TimeSource
+from festina.engine.measured_profile import Measured, TimeSource
 from festina.engine.measurements import Measurement
 from festina.engine.profile_fill import ProfileFill, Wanted
 from festina.engine.profile_plan import Point, ProfilePlan
@@ -172,6 +172,17 @@ def test_power_without_a_context_is_counted_over_seconds():
         gpu.idle_w(), rel=0.02
     )
     assert gpu.now - start >= 5.0
+
+
+def test_a_clock_that_was_swept_last_does_not_bound_the_profiles_clocks():
+    _, device, _ = opened()
+    device.set_clock_mhz(990)
+    device.advance(1.0)
+    swept = TestFill.row("decode", 132, 990, 1, 64), TestFill.row("decode", 132, 1980, 1, 64)
+    measured = Measured(info=None, shape=None, measurements=swept)
+    assert profile_clocks(H100, device, measured) == H100.clocks_mhz
+    device.clocks_mhz = (345, 990, 1980)
+    assert profile_clocks(H100, device, measured) == (345, 990, 1980)
 
 
 class TestFill:
