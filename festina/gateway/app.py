@@ -138,7 +138,7 @@ class _Pages:
         if config.gateway.vllm_names:
             self._registries.append(vllm_registry(registry))
         self._history = History()
-        self._openapi = msgspec.json.encode(description())
+        self._openapi = msgspec.json.encode(description(item.name for item in config.deployments))
         self._page = (resources.files(page) / "index.html").read_text("utf-8")
         self._silent_s = config.link.silent_s
         created = int(time.time())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -75,8 +75,13 @@ _ERROR: Schema = {
 }
 
 
-def description() -> Schema:
-    """The whole document. Bodies are what `festina.gateway.fields` takes, to the letter."""
+def description(models: Iterable[str]) -> Schema:
+    """The whole document. Bodies are what `festina.gateway.fields` takes, to the letter.
+
+    Args:
+        models: Names of the deployments.
+    """
+    names = {"type": "string", "enum": sorted(models)}
     types = [ChatBody, TextBody, Status]
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     for schema in schemas.values():
@@ -86,6 +91,8 @@ def description() -> Schema:
     _add_neutral(schemas["TextBody"], NEUTRAL_TEXT)
     schemas["TextBody"]["properties"]["prompt"] = _PROMPT
     schemas["Error"] = _ERROR
+    for body in ("ChatBody", "TextBody"):
+        schemas[body]["properties"]["model"] = names
     return {
         "openapi": "3.1.0",
         "info": {
@@ -102,7 +109,7 @@ def description() -> Schema:
             "/v1/chat/completions": {"post": _generate("ChatBody", "A conversation goes on")},
             "/v1/completions": {"post": _generate("TextBody", "A text goes on")},
             "/v1/models": {"get": _read("Deployments with their objectives", {"type": "object"})},
-            "/v1/models/{model}": {"get": _one_model()},
+            "/v1/models/{model}": {"get": _one_model(names)},
             "/health": {"get": _open("Whether the cluster serves, now", "application/json")},
             "/status": {
                 "get": _read(
@@ -148,11 +155,9 @@ def _generate(body: str, summary: str) -> Schema:
     }
 
 
-def _one_model() -> Schema:
+def _one_model(names: Schema) -> Schema:
     return _read("One deployment", {"type": "object"}, "404") | {
-        "parameters": [
-            {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
-        ]
+        "parameters": [{"name": "model", "in": "path", "required": True, "schema": names}]
     }
 
 
