@@ -128,6 +128,36 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     engine_window_s: Positive = 60.0
 
 
+class ConsolidatorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The consolidator, which empties, parks and wakes GPUs (DESIGN 4.3).
+
+    Attributes:
+        policy: Ours, the paper's, or off: every GPU stays awake.
+        look_s: Interval of its looks at the cluster.
+        every_s: Least time between two plans.
+        dwell_s: Least time that a GPU stays parked, and awake, before that is changed.
+        horizon_s: How long a low load is expected to last, at most.
+        window_s: How far back demand is looked at.
+        warmup_s: How long it only looks after its start.
+        lease_s: How long a GPU is kept from new requests unless that is renewed.
+        patience_s: How long a plan may take before it is given up.
+        least_w: A smaller saving is not worth a plan.
+        trace: File to write a trace for ui.perfetto.dev to; "" writes none.
+    """
+
+    policy: Literal["festina", "paper", "off"] = "festina"
+    look_s: Positive = 1.0
+    every_s: Positive = 10.0
+    dwell_s: Positive = 120.0
+    horizon_s: Positive = 300.0
+    window_s: Positive = 300.0
+    warmup_s: Annotated[float, Meta(ge=0)] = 30.0
+    lease_s: Positive = 10.0
+    patience_s: Positive = 60.0
+    least_w: Annotated[float, Meta(ge=0)] = 1.0
+    trace: str = ""
+
+
 class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The HTTP gateway.
 
@@ -212,6 +242,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     link: LinkConfig = LinkConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     agent: AgentConfig = AgentConfig()
+    consolidator: ConsolidatorConfig = ConsolidatorConfig()
     gateway: GatewayConfig = GatewayConfig()
     security: SecurityConfig = SecurityConfig()
     supervisor: SupervisorConfig = SupervisorConfig()

@@ -89,6 +89,12 @@ class OverloadedError(FestinaError):
     code = "overloaded"
 
 
+class NeededError(FestinaError):
+    """A device that was to be emptied has been given work since: it is needed."""
+
+    code = "needed"
+
+
 class CancelledError(FestinaError):
     """The client cancelled the request, or vanished."""
 

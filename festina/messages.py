@@ -130,6 +130,10 @@ class AgentInfo(msgspec.Struct, frozen=True, array_like=True):
         device: Device kind, such as "cpu" or "H100-SXM5-80GB".
         silent_ms: Time since it was last heard.
         summary: Its last summary.
+        endpoint: Where it listens.
+        memory_bytes: Device memory for weights and KV cache.
+        clock_least_mhz: Lowest clock that it can be set to; 0 where clocks cannot be set.
+        clock_most_mhz: Highest one.
     """
 
     agent: AgentId
@@ -137,6 +141,63 @@ class AgentInfo(msgspec.Struct, frozen=True, array_like=True):
     device: str
     silent_ms: float
     summary: GpuSummary
+    endpoint: Endpoint = ""
+    memory_bytes: Count = 0
+    clock_least_mhz: Small = 0
+    clock_most_mhz: Small = 0
+
+
+class ConsolidationEvent(msgspec.Struct, frozen=True, array_like=True):
+    """Something that the consolidator did or saw.
+
+    Attributes:
+        ago_s: How long ago.
+        plan: Number of the plan it belongs to; 0 for none.
+        kind: What: a plan begins ("empty", "wake"), is done ("parked", "woken"), is given up
+            ("aborted"), or a parked GPU is awake again ("ended").
+        agent: Whose GPU.
+        why: In a line, for people.
+        expected_j: Joules that the plan expects to save, or expected to save until now.
+        saved_j: Joules that were saved: what the GPU drew less than before it was parked.
+    """
+
+    ago_s: float
+    plan: Count
+    kind: Literal["empty", "wake", "parked", "woken", "aborted", "ended"]
+    agent: str
+    why: str
+    expected_j: float = 0.0
+    saved_j: float = 0.0
+
+
+class Consolidation(Message, frozen=True):
+    """What the consolidator does and why; it tells the scheduler, which tells whoever looks.
+
+    Attributes:
+        epoch: Of the consolidator's process.
+        policy: Which form.
+        state: What it does now, in a line.
+        plans: Plans begun.
+        parks: GPUs parked.
+        wakes: GPUs that were parked and are awake again, whoever woke them.
+        early_wakes: Of these, those awake before they had been parked for the dwell.
+        aborts: Plans given up.
+        expected_j: Joules that the plans which parked GPUs expected to save until now.
+        saved_j: Joules saved until now.
+        events: The last ones, the oldest first.
+    """
+
+    epoch: Count
+    policy: str
+    state: str
+    plans: Count = 0
+    parks: Count = 0
+    wakes: Count = 0
+    early_wakes: Count = 0
+    aborts: Count = 0
+    expected_j: float = 0.0
+    saved_j: float = 0.0
+    events: Annotated[tuple[ConsolidationEvent, ...], Meta(max_length=64)] = ()
 
 
 class Cluster(Message, frozen=True):
@@ -147,6 +208,7 @@ class Cluster(Message, frozen=True):
     agents: tuple[AgentInfo, ...]
     placed: Count
     refused: Count
+    consolidation: Consolidation | None = None
 
 
 # Client → agent
@@ -661,6 +723,7 @@ AnyMessage = (
     | Wake
     | Direct
     | Directed
+    | Consolidation
     | Ping
     | Pong
     | Offer

@@ -1,4 +1,4 @@
-"""A cluster on this machine: a scheduler, an agent per device, and a gateway if wanted."""
+"""A cluster on this machine: a scheduler, an agent per device, a consolidator, and a gateway."""
 
 from __future__ import annotations
 
@@ -182,6 +182,9 @@ class Cluster:
         self._wait_for_summaries(deadline)
         for agent in agents:
             agent.check_preloads(deadline)
+        if self._config.consolidator.policy != "off" and len(self._gpus) > 1:
+            task = Task(self._config, "consolidator", scheduler_endpoint=endpoint)
+            self._spawn("consolidator", task)  # nobody waits for it
         if self._config.gateway.http:
             task = Task(self._config, "gateway", scheduler_endpoint=endpoint)
             self._url = self._spawn("gateway", task).endpoint(deadline)
@@ -234,9 +237,9 @@ class Cluster:
     def _stop(self) -> None:
         """End the gateway and its requests, the agents, then the schedulers they say goodbye to."""
         children = list(self._children.values())
-        gateway = [child for child in children if child.role == "gateway"]
+        first = [child for child in children if child.role in ("gateway", "consolidator")]
         agents = [child for child in children if child.role == "agent"]
-        for group in (gateway, agents, children):
+        for group in (first, agents, children):
             deadline = time.monotonic() + self._stop_timeout_s
             for child in group:
                 child.stop()

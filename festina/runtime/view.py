@@ -28,7 +28,7 @@ def build_view(config: Config) -> ClusterView:
         WeightsError: A weights file is absent or damaged.
         UnsupportedModelError: The architecture of a weights file is not implemented.
     """
-    return empty_view(config, _profiles(config))
+    return empty_view(config, read_profiles(config))
 
 
 def empty_view(config: Config, profiles: Mapping[str, ProfileTable]) -> ClusterView:
@@ -55,8 +55,12 @@ def empty_view(config: Config, profiles: Mapping[str, ProfileTable]) -> ClusterV
     return view
 
 
-def _profiles(config: Config) -> dict[str, ProfileTable]:
-    """The profiles of every device kind, with stand-ins for deployed models that have none."""
+def read_profiles(config: Config) -> dict[str, ProfileTable]:
+    """The profiles of every device kind, with stand-ins for deployed models that have none.
+
+    Raises:
+        As `build_view`.
+    """
     folder = Path(config.profiles) if config.profiles else shipped_profiles()
     if not folder.is_dir():
         raise ProfileError(f"{folder} is no folder", field="profiles", expected="one per device")

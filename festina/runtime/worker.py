@@ -19,7 +19,7 @@ import msgspec
 from festina.config import Config
 from festina.errors import ConfigError, ErrorInfo, FestinaError
 
-Role = Literal["scheduler", "standby", "agent", "gateway"]
+Role = Literal["scheduler", "standby", "agent", "consolidator", "gateway"]
 
 STOP_TIMEOUT_S = 5.0
 """A process that has not ended this long after it was told to is ended by force."""
@@ -35,7 +35,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         config: Settings of the whole cluster.
         name: Name of the process.
         gpu: Device of the agent.
-        scheduler_endpoint: Where the agent registers, and the gateway asks.
+        scheduler_endpoint: Where the agent registers, and the consolidator and the gateway ask.
     """
 
     config: Config
@@ -87,10 +87,14 @@ def _role(arguments: list[str]) -> Callable[[Task, threading.Event], None]:
             return _run_standby
         case ["agent"]:
             return _run_agent
+        case ["consolidator"]:
+            return _run_consolidator
         case ["gateway"]:
             return _run_gateway
     raise ConfigError(
-        f"{arguments} is no role", field="role", expected="scheduler, standby, agent or gateway"
+        f"{arguments} is no role",
+        field="role",
+        expected="scheduler, standby, agent, consolidator or gateway",
     )
 
 
@@ -110,6 +114,12 @@ def _run_agent(task: Task, stop: threading.Event) -> None:
     from festina.runtime.agent import run
 
     run(task.config, task.name, task.gpu, task.scheduler_endpoint, _announce, stop, _tell_preloaded)
+
+
+def _run_consolidator(task: Task, stop: threading.Event) -> None:
+    from festina.runtime.consolidator import run
+
+    run(task.config, task.scheduler_endpoint, _announce, stop)
 
 
 def _run_gateway(task: Task, stop: threading.Event) -> None:

@@ -13,6 +13,7 @@ from festina.errors import NotAllowedError
 from festina.messages import (
     AnyMessage,
     Cancel,
+    Consolidation,
     Direct,
     Generate,
     GetCluster,
@@ -44,7 +45,7 @@ _AGENT = frozenset({Register, Summary, Leave, Ping, Pong, GetCluster})
 _ALLOWED: dict[Role, frozenset[type]] = {
     Role.CLIENT: _CLIENT,
     Role.AGENT: _AGENT,
-    Role.OPERATOR: _CLIENT | {Direct},
+    Role.OPERATOR: _CLIENT | {Direct, Consolidation},
     Role.SCHEDULER: frozenset(get_args(AnyMessage)),
 }
 

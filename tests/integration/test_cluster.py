@@ -280,7 +280,7 @@ def test_a_signal_to_the_supervisor_ends_all_and_leaves_nothing(number: int):
     ) as supervisor:
         assert supervisor.stdout is not None
         pids = [int(pid) for pid in supervisor.stdout.readline().split()]
-        assert len(pids) == 3
+        assert len(pids) == 4
         supervisor.send_signal(number)
         try:
             supervisor.wait(20)

@@ -24,6 +24,7 @@ from festina.messages import (
     Summary,
     Tokens,
     Twin,
+    Wake,
     Welcome,
 )
 from festina.runtime.protocol.effects import Send
@@ -45,6 +46,7 @@ CLIENT, AGENT = b"client", b"agent"
 class FakeDecision:
     slot: int
     action: str = "run"
+    on_time: bool = True
 
 
 @dataclass
@@ -156,8 +158,10 @@ def test_an_agent_is_told_to_load_before_the_request_goes_there(
     logic: SchedulerLogic, view: FakeView, action: str
 ):
     view.action = action
-    load, placed = logic.on_message(CLIENT, submit(), 0.0)
-    assert (load.peer, load.message) == (AGENT, Load("chat"))
+    *orders, placed = logic.on_message(CLIENT, submit(), 0.0)
+    assert all(order.peer == AGENT for order in orders)
+    told = [Wake(), Load("chat")] if action == "wake" else [Load("chat")]
+    assert [order.message for order in orders] == told
     assert isinstance(placed.message, Placed)
 
 

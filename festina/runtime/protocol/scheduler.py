@@ -7,17 +7,26 @@ it comes back from the agents' `Register` and `Summary` within one heartbeat aft
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
 from festina.config import Config
-from festina.errors import BadRequestError, FestinaError, OverloadedError, ProtocolError
+from festina.errors import (
+    AgentLostError,
+    BadRequestError,
+    FestinaError,
+    OverloadedError,
+    ProtocolError,
+)
 from festina.messages import (
     AgentInfo,
     AnyMessage,
     Cluster,
+    Consolidation,
     DeploymentInfo,
+    Direct,
+    Directed,
     Failed,
     GetCluster,
     Leave,
@@ -31,8 +40,10 @@ from festina.messages import (
     Submit,
     Summary,
     Twin,
+    Wake,
     Welcome,
 )
+from festina.runtime.protocol.closures import Closures
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.pair import PRIMARY, Pair
 from festina.runtime.protocol.submit_checks import check_submit, likely_input_tokens
@@ -52,6 +63,10 @@ class Decision(Protocol):
     @property
     def action(self) -> str:
         """What the agent does first: "run", "load" or "wake"."""
+
+    @property
+    def on_time(self) -> bool:
+        """Whether the objectives are predicted to hold."""
 
 
 class View(Protocol):
@@ -148,6 +163,9 @@ class SchedulerLogic:
         self._pending: dict[tuple[bytes, str], _Pending] = {}
         self._keys: dict[int, tuple[bytes, str]] = {}
         self._expiries: deque[tuple[float, int]] = deque()
+        self._closures = Closures(config.consolidator.dwell_s, config.link.heartbeat_s)
+        self._consolidation: Consolidation | None = None
+        self._consolidation_at = 0.0
         self._placed = 0
         self._refused = 0
 
@@ -187,6 +205,11 @@ class SchedulerLogic:
                 if name in self._agents and self._agents[name].register.epoch == epoch:
                     self._drop(self._agents[name])
                 return []
+            case Direct():
+                return self._on_direct(peer, message, now)
+            case Consolidation():
+                self._consolidation, self._consolidation_at = message, now
+                return []
             case GetCluster():
                 return [Send(PEERS, peer, self._cluster(now))]
             case ProtocolError():
@@ -199,7 +222,8 @@ class SchedulerLogic:
         error = ProtocolError(
             f"a scheduler does not take a {type(message).__name__}",
             field="frame",
-            expected="Submit, GetCluster, Register, Summary, Leave, Ping or Pong",
+            expected="Submit, GetCluster, Register, Summary, Leave, Direct, Consolidation, Ping or "
+            "Pong",
         )
         return [Send(PEERS, peer, Failed("", error.info()))]
 
@@ -220,6 +244,7 @@ class SchedulerLogic:
                 self._drop(agent)
             elif now - agent.heard >= self._silent_s:
                 self._silent.add(agent.slot)
+        self._closures.expire(now)
         self._view.expire(now)
         while self._expiries and self._expiries[0][0] <= now:
             self._settle(self._expiries.popleft()[1])
@@ -254,13 +279,8 @@ class SchedulerLogic:
         if not self._slots:
             raise OverloadedError("no agent has joined", retry_after_ms=self._retry_after_ms)
         input_tokens = likely_input_tokens(submit, deployment)
-        decision = self._view.place(
-            submit.model,
-            input_tokens,
-            submit.max_tokens,
-            submit.slo or deployment.slo,
-            self._avoided(submit) if submit.exclude or self._silent else (),
-        )
+        excluded = frozenset(self._avoided(submit) if submit.exclude or self._silent else ())
+        decision = self._decide(submit, input_tokens, submit.slo or deployment.slo, excluded)
         agent = self._slots[decision.slot]
         self._ticket += 1
         self._view.reserve(
@@ -280,9 +300,36 @@ class SchedulerLogic:
         self._keys[self._ticket] = key
         self._expiries.append((now + self._reservation_s, self._ticket))
         self._placed += 1
-        if decision.action == "run":
-            return [Send(PEERS, peer, placed)]
-        return [Send(PEERS, agent.peer, Load(submit.model)), Send(PEERS, peer, placed)]
+        return [*self._prepare(agent, decision, submit.model, now), Send(PEERS, peer, placed)]
+
+    def _decide(self, submit: Submit, input_tokens: int, slo: Slo, excluded: Set[int]) -> Decision:
+        """Where it runs: on an open GPU, or else where it is in time, or else anywhere."""
+
+        def place(exclude: Set[int]) -> Decision:
+            size = (input_tokens, submit.max_tokens)
+            return self._view.place(submit.model, *size, slo, tuple(exclude))
+
+        if not self._closures.any:
+            return place(excluded)
+        late: Decision | None = None
+        for closed in self._closures.to_avoid():
+            try:
+                decision = place(excluded | closed)
+            except OverloadedError:
+                continue
+            if decision.on_time:
+                return decision
+            late = late or decision
+        return late or place(excluded)
+
+    def _prepare(self, agent: _Agent, decision: Decision, model: str, now: float) -> list[Send]:
+        """What the agent does first; a GPU that is needed is no longer emptied."""
+        orders = self._closures.needed(agent.slot, now)
+        if decision.action == "wake":
+            orders.append(Wake())
+        if decision.action != "run":
+            orders.append(Load(model))
+        return [Send(PEERS, agent.peer, order) for order in orders]
 
     def _avoided(self, submit: Submit) -> list[int]:
         """GPUs that the client does not want, and those that may hang."""
@@ -350,6 +397,7 @@ class SchedulerLogic:
         except FestinaError as error:
             return [Send(PEERS, peer, Failed("", error.info()))]
         agent.summary = summary.gpu
+        self._closures.told(agent.slot, summary.gpu, now)
         for ticket in summary.gpu.tickets:
             self._settle(ticket)
         return []
@@ -360,9 +408,29 @@ class SchedulerLogic:
 
     def _drop(self, agent: _Agent) -> None:
         self._silent.discard(agent.slot)
+        self._closures.forget(agent.slot)
         self._view.remove_gpu(agent.slot)
         del self._agents[agent.register.agent]
         del self._slots[agent.slot]
+
+    # The consolidator
+
+    def _on_direct(self, peer: bytes, direct: Direct, now: float) -> list[Send]:
+        agent = self._agents.get(direct.agent)
+        try:
+            if agent is None or agent.register.epoch != direct.epoch:
+                raise AgentLostError(
+                    f"no agent {direct.agent!r} of epoch {direct.epoch}", field="agent"
+                )
+            self._closures.ordered(agent.slot, direct.plan, direct.order, now)
+        except FestinaError as error:
+            return [Send(PEERS, peer, Directed(direct.plan, direct.agent, error.info()))]
+        answer = Send(PEERS, peer, Directed(direct.plan, direct.agent))
+        return [Send(PEERS, agent.peer, direct.order), answer]
+
+    def _told_of_consolidation(self, now: float) -> Consolidation | None:
+        fresh = now - self._consolidation_at < self._dead_s
+        return self._consolidation if fresh else None
 
     def _cluster(self, now: float) -> Cluster:
         return Cluster(
@@ -378,10 +446,15 @@ class SchedulerLogic:
                     agent.register.device,
                     (now - agent.heard) * 1000,
                     agent.summary,
+                    agent.register.endpoint,
+                    agent.register.memory_bytes,
+                    min(agent.register.clocks_mhz, default=0),
+                    max(agent.register.clocks_mhz, default=0),
                 )
                 for agent in self._agents.values()
                 if agent.summary is not None
             ),
             self._placed,
             self._refused,
+            self._told_of_consolidation(now),
         )

@@ -1,0 +1,103 @@
+"""The consolidator process: a thin shell around `ConsolidatorLogic`. It is a peer of the scheduler.
+
+It may die and come back at any time: all it needs is in the cluster's summaries.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Event
+
+import zmq
+
+from festina.config import Config
+from festina.control.consolidation import ConsolidationPlanner, ConsolidationRules, ModelKind
+from festina.control.profile import ProfileTable
+from festina.engine.weights_name import profile_name
+from festina.errors import ProtocolError
+from festina.report.consolidation_trace import ConsolidationTrace
+from festina.runtime.protocol.consolidator import ConsolidatorLogic
+from festina.runtime.protocol.effects import Send
+from festina.runtime.transport import Link, connect_scheduler
+from festina.runtime.view import read_profiles
+
+RECEIVE_MAX = 64
+
+SLEEP_MAX_S = 0.1
+"""Longest time until `stop` is looked at."""
+
+DRAINS_SHARE = 1 / 16
+"""Share of the GPUs that one plan may empty; one GPU at least."""
+
+
+def run(
+    config: Config, scheduler_endpoint: str, announce: Callable[[str], None], stop: Event
+) -> None:
+    """Watch the cluster and have plans carried out until `stop` is set. Blocks.
+
+    Args:
+        config: Settings.
+        scheduler_endpoint: Where the scheduler listens; it may come later.
+        announce: Called once with that endpoint, when it has begun.
+        stop: Ends it: a plan under way is given up.
+
+    Raises:
+        ConfigError: The endpoint is not allowed, or the trace cannot be written.
+        ProfileError: A profile is truncated or inconsistent.
+    """
+    planner = build_planner(config, read_profiles(config))
+    with ExitStack() as stack:
+        context = stack.enter_context(zmq.Context())
+        link = stack.enter_context(connect_scheduler(context, scheduler_endpoint, config))
+        trace = None
+        if config.consolidator.trace:
+            trace = stack.enter_context(ConsolidationTrace(Path(config.consolidator.trace)))
+        epoch = time.time_ns() // 1000  # grows from one process to the next
+        announce(link.endpoint)
+        serve(ConsolidatorLogic(config, planner, epoch), link, trace, stop)
+
+
+def build_planner(config: Config, profiles: dict[str, ProfileTable]) -> ConsolidationPlanner:
+    """What decides for a cluster of these settings."""
+    settings = config.consolidator
+    models = [
+        ModelKind(
+            item.name,
+            profile_name(item.weights),
+            item.kv_tokens,
+            item.slo.ttft_ms,
+            item.slo.tbt_ms,
+        )
+        for item in config.deployments
+    ]
+    rules = ConsolidationRules(
+        horizon_s=settings.horizon_s, window_s=settings.window_s, least_w=settings.least_w
+    )
+    return ConsolidationPlanner(profiles, models, rules)
+
+
+def serve(
+    logic: ConsolidatorLogic, link: Link, trace: ConsolidationTrace | None, stop: Event
+) -> None:
+    """The loop of the process."""
+    while not stop.is_set():
+        now = time.monotonic()
+        if link.wait(min(SLEEP_MAX_S, logic.next_timer(now) - now)):
+            for _, message in link.receive(RECEIVE_MAX):
+                if not isinstance(message, ProtocolError):
+                    _send(link, logic.on_message(message, time.monotonic()))
+        now = time.monotonic()
+        if now >= logic.next_timer(now):
+            _send(link, logic.on_timer(now))
+        if trace is not None:
+            trace.write(logic.take_events(), now)
+    _send(link, logic.on_stop(time.monotonic()))
+
+
+def _send(link: Link, sends: Iterable[Send]) -> None:
+    """What cannot be sent is lost: everything is said again at the next look."""
+    for send in sends:
+        link.send(send.message)
