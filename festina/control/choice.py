@@ -29,7 +29,7 @@ class LocalRules:
     margin: float
     beta: float = 1.0
     pacing: bool = True
-    sigmas: float = 1.0
+    sigmas: float = 3.0
 
     @property
     def chunk_min(self) -> int:

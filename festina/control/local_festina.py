@@ -34,7 +34,7 @@ class FestinaRule:
                 "batch_max": rules.batch_max,
                 "chunk_tokens": rules.chunk_tokens,
                 "chunk_min_tokens": rules.chunk_min,
-                "chunk_unit_tokens": 1,
+                "chunk_unit_tokens": 8,
                 "by_deadline": True,
                 "least_chunk": True,
                 "turns": True,

@@ -19,7 +19,7 @@ from festina.types import OperatingPoint, Slo
 
 POINT = OperatingPoint(1395, 132)
 NOW_S = 1000.0
-RULES = LocalRules(batch_max=8, chunk_tokens=256, margin=0.1)
+RULES = LocalRules(batch_max=8, chunk_tokens=256, margin=0.1, sigmas=1.0)
 PRIOR = StepTimePrior(8.0, 0.05, 0.05, 0.0001)
 
 
