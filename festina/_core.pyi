@@ -23,6 +23,7 @@ __all__: list[str] = [
     "CpuWeight",
     "CudaDriver",
     "CudaDriverError",
+    "CudaKernelError",
     "CudaMemory",
     "Drain",
     "GreenContexts",
@@ -31,6 +32,8 @@ __all__: list[str] = [
     "LocalChooser",
     "ModelSpec",
     "OperatingPointSolver",
+    "PagedAttentionArrays",
+    "PagedAttentionShape",
     "Placement",
     "Plan",
     "ProfileTable",
@@ -39,6 +42,8 @@ __all__: list[str] = [
     "build_info",
     "cpu_isas",
     "kv_copy_host",
+    "paged_attention_device",
+    "paged_attention_host",
     "simulate",
     "sm_ids",
 ]
@@ -247,6 +252,9 @@ class GreenContexts:
         SMs of the device.
         """
 
+class CudaKernelError(RuntimeError):
+    pass
+
 class CudaMemory:
     """
     Memory that copies of a GPU reach; given back when it ends. Wait for copies first. Pinned host memory is a buffer: numpy.asarray views it.
@@ -363,6 +371,52 @@ class KvCopier:
     def wait(self, stream: typing.SupportsInt | typing.SupportsIndex) -> None:
         """
         Waits for all that was given to `stream`.
+        """
+
+class PagedAttentionShape:
+    """
+    Sizes of a paged attention of one new token each of several sequences.
+    """
+    def __init__(
+        self,
+        *,
+        sequences: typing.SupportsInt | typing.SupportsIndex,
+        kv_heads: typing.SupportsInt | typing.SupportsIndex,
+        group: typing.SupportsInt | typing.SupportsIndex,
+        head_dim: typing.SupportsInt | typing.SupportsIndex,
+        table_width: typing.SupportsInt | typing.SupportsIndex,
+        window: typing.SupportsInt | typing.SupportsIndex,
+        splits: typing.SupportsInt | typing.SupportsIndex,
+        scale: typing.SupportsFloat | typing.SupportsIndex,
+        block_stride: typing.SupportsInt | typing.SupportsIndex,
+        q_stride: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None:
+        """
+        `group` query heads share a KV head; a `window` of 0 sees all keys; strides are in elements. Raises ValueError naming a size that no kernel has.
+        """
+    @property
+    def scratch(self) -> int:
+        """
+        Floats of scratch memory that it needs.
+        """
+
+class PagedAttentionArrays:
+    """
+    Addresses of its arrays: of all layers' one pool, offset to the layer.
+    """
+    def __init__(
+        self,
+        *,
+        q: typing.SupportsInt | typing.SupportsIndex,
+        keys: typing.SupportsInt | typing.SupportsIndex,
+        values: typing.SupportsInt | typing.SupportsIndex,
+        tables: typing.SupportsInt | typing.SupportsIndex,
+        lengths: typing.SupportsInt | typing.SupportsIndex,
+        scratch: typing.SupportsInt | typing.SupportsIndex,
+        out: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None:
+        """
+        Layouts are those of csrc/cuda/paged_attention/types.hpp.
         """
 
 class ModelSpec:
@@ -906,6 +960,23 @@ def kv_copy_host(
 ) -> None:
     """
     Copy runs (n, 3) of (src_offset, dst_offset, size) in bytes between two uint8 pools that do not overlap. Raises IndexError naming a descriptor outside its pool.
+    """
+
+def paged_attention_device(
+    shape: PagedAttentionShape,
+    arrays: PagedAttentionArrays,
+    bf16: bool,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+) -> None:
+    """
+    The same on device memory, asynchronous on a stream. Raises CudaKernelError.
+    """
+
+def paged_attention_host(
+    shape: PagedAttentionShape, arrays: PagedAttentionArrays, bf16: bool
+) -> None:
+    """
+    The kernels' bodies as host code, on host memory; float32, or `bf16`.
     """
 
 def simulate(

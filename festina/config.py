@@ -20,7 +20,8 @@ class DeploymentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     Attributes:
         name: What requests ask for.
-        weights: Name of a known model (`festina models list`) or path of a GGUF file.
+        weights: Name of a known model (`festina models list`), path of a GGUF file, or of a folder
+            with safetensors files; `sim:` or `random:` and the name of a shape.
         slo: Objectives of requests that bring none.
         pace: 0 = as fast as possible, 1 = use all the slack (DESIGN 4.2).
         context_tokens: Longest prompt plus output; capped by the model's own limit.

@@ -11,7 +11,7 @@ bin="$PWD/${VENV:-.venv}/bin"
 build="$PWD/build/sanitize-$kind"
 
 # Tests of the native module, one pattern per part of it; a pattern may match nothing.
-native_tests=(tests/unit/test_{profile,kv_copy,placement,operating_point,packing,cpu_kernels}*.py
+native_tests=(tests/unit/test_{profile,kv_copy,paged_attention,placement,operating_point,packing,cpu_kernels}*.py
   tests/unit/test_{kernels,decoder,local,solve}*.py tests/integration/test_profile_shared*.py
   tests/{unit,simulation}/test_simulator*.py tests/integration/test_{cuda_driver,green_context,kv_copy}*.py)
 

@@ -8,7 +8,9 @@ PYBIND11_MODULE(_core, m) {
   festina::bindings::register_cpu_decoder(m);
   festina::bindings::register_cuda_driver(m);
   festina::bindings::register_green_context(m);
+  festina::bindings::register_kernel_error(m);
   festina::bindings::register_kv_copy(m);
+  festina::bindings::register_paged_attention(m);
   festina::bindings::register_profile_table(m);
   festina::bindings::register_placement(m);
   festina::bindings::register_operating_point(m);

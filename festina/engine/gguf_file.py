@@ -15,7 +15,7 @@ import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,12 +88,36 @@ class Tensor:
     offset: int = 0
 
 
+class ModelFile(Protocol):
+    """A file of weights, whatever its format: names and keys are GGUF's."""
+
+    @property
+    def metadata(self) -> dict[str, Value]:
+        """Key → value; numeric arrays are numpy arrays."""
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Name → tensor."""
+
+    @property
+    def rope_halves(self) -> bool:
+        """Q and K of `llama` are as they were trained, not permuted for interleaved pairs."""
+
+    def tensor(self, name: str) -> Tensor:
+        """The tensor of that name.
+
+        Raises:
+            WeightsError: There is none.
+        """
+
+
 class GgufFile:
     """A mapped GGUF file. The mapping lives as long as a view of one of its tensors.
 
     Attributes:
         metadata: Key → value; numeric arrays are numpy arrays.
         tensors: Name → tensor.
+        rope_halves: See `ModelFile`.
 
     Args:
         path: The file.
@@ -102,6 +126,8 @@ class GgufFile:
         WeightsError: The file is missing, truncated or inconsistent; `field` names key or tensor.
         UnsupportedModelError: It has a version or a tensor type that is not implemented.
     """
+
+    rope_halves = False
 
     def __init__(self, path: Path) -> None:
         try:

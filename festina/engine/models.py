@@ -120,10 +120,10 @@ def known(name: str) -> KnownModel:
 
 
 def resolve(weights: str, cache_dir: Path | None = None) -> Path:
-    """The GGUF file that a deployment's `weights` mean.
+    """The file or folder that a deployment's `weights` mean.
 
     Args:
-        weights: Name of a known model, or path of a file.
+        weights: Name of a known model, or path of a file, or of a folder of safetensors files.
         cache_dir: Where pulled models are; None takes the user's cache folder.
 
     Raises:
@@ -139,11 +139,11 @@ def resolve(weights: str, cache_dir: Path | None = None) -> Path:
             )
         return path
     path = Path(weights).expanduser()
-    if not path.is_file():
+    if not path.exists():
         raise WeightsError(
             f"{weights!r} is neither a known model nor a file",
             field="weights",
-            expected=f"{', '.join(KNOWN)} or the path of a GGUF file",
+            expected=f"{', '.join(KNOWN)}, a GGUF file, or a folder of safetensors files",
         )
     return path
 

@@ -1,4 +1,4 @@
-"""Weights of a decoder, found in a GGUF file and checked against its sizes."""
+"""Weights of a decoder, found in a file and checked against its sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from festina.errors import UnsupportedModelError, WeightsError
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """Weights of one layer. The last four are None in `llama`.
+    """Weights of one layer; what an architecture lacks is None.
 
     Attributes:
         attn_norm: (1, width).
@@ -29,6 +29,9 @@ class LayerWeights:
         k_norm: (1, head_dim).
         post_attn_norm: (1, width).
         post_ffn_norm: (1, width).
+        q_bias: (1, heads · head_dim).
+        k_bias: (1, kv_heads · head_dim).
+        v_bias: As `k_bias`.
     """
 
     attn_norm: Tensor
@@ -44,6 +47,9 @@ class LayerWeights:
     k_norm: Tensor | None
     post_attn_norm: Tensor | None
     post_ffn_norm: Tensor | None
+    q_bias: Tensor | None
+    k_bias: Tensor | None
+    v_bias: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,8 @@ def read_weights(file: TensorFile, config: DecoderConfig) -> DecoderWeights:
     """
     source = _TensorSource(file)
     width, head = config.width, config.head_dim
-    queries, keys, gemma = config.heads * head, config.kv_heads * head, config.window > 0
+    queries, keys = config.heads * head, config.kv_heads * head
+    qk_norm, post_norms, bias = config.qk_norm, config.post_norms, config.qkv_bias
 
     def layer(index: int) -> LayerWeights:
         take = source.under(f"blk.{index}.")
@@ -103,10 +110,13 @@ def read_weights(file: TensorFile, config: DecoderConfig) -> DecoderWeights:
             gate=take("ffn_gate", config.ff_width, width),
             up=take("ffn_up", config.ff_width, width),
             down=take("ffn_down", width, config.ff_width),
-            q_norm=take("attn_q_norm", 1, head) if gemma else None,
-            k_norm=take("attn_k_norm", 1, head) if gemma else None,
-            post_attn_norm=take("post_attention_norm", 1, width) if gemma else None,
-            post_ffn_norm=take("post_ffw_norm", 1, width) if gemma else None,
+            q_norm=take("attn_q_norm", 1, head) if qk_norm else None,
+            k_norm=take("attn_k_norm", 1, head) if qk_norm else None,
+            post_attn_norm=take("post_attention_norm", 1, width) if post_norms else None,
+            post_ffn_norm=take("post_ffw_norm", 1, width) if post_norms else None,
+            q_bias=take("attn_q", 1, queries, "bias") if bias else None,
+            k_bias=take("attn_k", 1, keys, "bias") if bias else None,
+            v_bias=take("attn_v", 1, keys, "bias") if bias else None,
         )
 
     top = source.under("")
@@ -160,7 +170,7 @@ class _TensorSource:
             )
         if rows == 1 and tensor.type is not TensorType.F32:
             raise UnsupportedModelError(
-                f"a norm or factor of type {tensor.type.name}", field=name, expected="F32"
+                f"a norm, bias or factor of type {tensor.type.name}", field=name, expected="F32"
             )
         self._taken.add(name)
         return tensor
@@ -178,5 +188,5 @@ class _Take:
     source: _TensorSource
     prefix: str
 
-    def __call__(self, name: str, rows: int, columns: int) -> Tensor:
-        return self.source.take(f"{self.prefix}{name}.weight", rows, columns)
+    def __call__(self, name: str, rows: int, columns: int, part: str = "weight") -> Tensor:
+        return self.source.take(f"{self.prefix}{name}.{part}", rows, columns)

@@ -9,7 +9,7 @@ from festina.device import physics
 from festina.engine import models
 from festina.engine.architecture import read_config
 from festina.engine.base import ModelShape
-from festina.engine.gguf_file import GgufFile
+from festina.engine.model_file import open_weights
 from festina.engine.weights import model_shape, read_weights
 from festina.engine.weights_name import shape_name
 
@@ -65,7 +65,7 @@ def sizes_of(weights: str, models_dir: Path | None = None) -> WorkSizes:
             attention_flops_per_pair=decoder.attention_flops_per_pair,
             context_tokens=decoder.context_tokens,
         )
-    file = GgufFile(models.resolve(weights, models_dir))
+    file = open_weights(models.resolve(weights, models_dir))
     config = read_config(file)
     shape = model_shape(config, read_weights(file, config))
     return WorkSizes(

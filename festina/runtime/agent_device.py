@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,16 +18,18 @@ from festina.control.step_time import LearnedStepTime, StepTime, StepTimePrior
 from festina.device import physics
 from festina.device.base import Device
 from festina.device.cpu import CpuDevice, machine_memory_bytes
-from festina.device.nvidia.opening import open_device, open_ladder
+from festina.device.nvidia.ladder import SmLadder
+from festina.device.nvidia.opening import hold_device, open_ladder
 from festina.device.simulated import SimulatedDevice
 from festina.engine.base import Engine, LoadedModel
 from festina.engine.cpu.engine import CpuEngine
+from festina.engine.cuda.extras import require_torch
 from festina.engine.hosted.engine import Bounds, HostedEngine
 from festina.engine.hosted.frames import Open
 from festina.engine.hosted.images import Images
 from festina.engine.simulated import SimulatedEngine
 from festina.engine.weights_name import profile_name
-from festina.errors import ConfigError, ProfileError, UnsupportedEngineError
+from festina.errors import ConfigError, ProfileError
 
 DEFAULT_SIMULATED = "H100-SXM5-80GB"
 _EXPECTED = "cpu, sim, sim:KIND or cuda:ORDINAL"
@@ -68,7 +71,7 @@ def build(gpu: str, config: Config, now: float) -> Built:
     Raises:
         ConfigError: No such kind of device.
         DeviceError: No simulated GPU of that kind, no such GPU, or no driver.
-        UnsupportedEngineError: The device is there, but nothing that runs models on it.
+        UnsupportedEngineError: The device is there, but what runs models on it is not installed.
         ProfileError: The device's profile is damaged, or of a device with other clocks or SMs.
     """
     device, engine = open_engine(gpu, config, now)
@@ -90,23 +93,28 @@ def open_engine(gpu: str, config: Config, now: float) -> tuple[Device, Engine]:
     Raises:
         ConfigError: No such kind of device.
         DeviceError: No simulated GPU of that kind, no such GPU, or no driver.
-        UnsupportedEngineError: The device is there, but nothing that runs models on it.
+        UnsupportedEngineError: The device is there, but what runs models on it is not installed.
     """
     kind, _, which = gpu.partition(":")
     if gpu == "cpu":
         return CpuDevice(config.cpu_power, now=now), _cpu_engine(config)
     if kind == "sim":
-        if config.agent.host_engine == "process":
-            raise ConfigError(
-                f"{gpu} has no engine that could be in a process of its own",
-                field="agent.host_engine",
-                expected="auto or inline",
-            )
+        _refuse_process(gpu, config)
         simulated = SimulatedDevice(physics.gpu_named(which or DEFAULT_SIMULATED), now=now)
         return simulated, SimulatedEngine(simulated)
     if kind == "cuda" and which.isdecimal():
-        return _open_cuda(int(which), now)
+        _refuse_process(gpu, config)
+        return _open_cuda(int(which), config, now)
     raise ConfigError(f"no device of kind {gpu!r}", field="gpu", expected=_EXPECTED)
+
+
+def _refuse_process(gpu: str, config: Config) -> None:
+    if config.agent.host_engine == "process":
+        raise ConfigError(
+            f"{gpu} has no engine that could be in a process of its own",
+            field="agent.host_engine",
+            expected="auto or inline",
+        )
 
 
 def _cpu_engine(config: Config) -> Engine:
@@ -122,15 +130,24 @@ def _hosted(built: Built, engine: HostedEngine) -> Built:
     return replace(built, park=engine.park, wake=engine.wake, check=engine.check, end=engine.close)
 
 
-def _open_cuda(ordinal: int, now: float) -> tuple[Device, Engine]:
-    """Opens the GPU, so that whatever is wrong with it is told first."""
-    with open_device(ordinal, now, open_ladder(ordinal).partitions) as device:
-        raise UnsupportedEngineError(
-            f"cuda:{ordinal} is {device.kind} with {device.sms_total} SMs, but this version of "
-            "festina has no engine that runs models on it",
-            field="gpus",
-            expected="cpu:N or sim:KIND:N",
-        )
+def _open_cuda(ordinal: int, config: Config, now: float) -> tuple[Device, Engine]:
+    """The GPU first, so that whatever is wrong with it is told before what is not installed."""
+    ladder = open_ladder(ordinal)
+    with ExitStack() as undo:
+        device = hold_device(ordinal, now, ladder.partitions)
+        undo.callback(device.close)
+        engine = _cuda_engine(ordinal, ladder, config)
+        undo.pop_all()
+    return device, engine
+
+
+def _cuda_engine(ordinal: int, ladder: SmLadder, config: Config) -> Engine:
+    require_torch()
+    from festina.engine.cuda.engine import CudaEngine  # PyTorch is an extra, and slow to import
+
+    return CudaEngine.on_gpu(
+        ordinal, ladder, Path(config.models_dir) if config.models_dir else None
+    )
 
 
 def _profiled(device: Device, engine: Engine, config: Config) -> Built:

@@ -13,7 +13,7 @@ from festina.control.stand_in import ModelSizes, stand_in
 from festina.device import physics
 from festina.engine import models
 from festina.engine.architecture import read_config
-from festina.engine.gguf_file import GgufFile
+from festina.engine.model_file import open_weights
 from festina.engine.weights import model_shape, read_weights
 from festina.engine.weights_name import profile_name, shape_name
 from festina.errors import ProfileError
@@ -89,7 +89,7 @@ def _sizes(weights: str, config: Config) -> ModelSizes:
             decoder.resident_bytes, decoder.kv_bytes_per_token, decoder.context_tokens
         )
     cache_dir = Path(config.models_dir) if config.models_dir else None
-    file = GgufFile(models.resolve(weights, cache_dir))
+    file = open_weights(models.resolve(weights, cache_dir))
     decoder_config = read_config(file)
     shape = model_shape(decoder_config, read_weights(file, decoder_config))
     return ModelSizes(shape.weight_bytes, shape.kv_bytes_per_token, shape.context_tokens)

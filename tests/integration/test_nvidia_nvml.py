@@ -1,5 +1,6 @@
 """pynvml, the clock watchdog and the commands on a pretended libnvidia-ml, in real processes."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -221,10 +222,12 @@ def test_serving_on_a_gpu_that_is_not_there_names_those_that_are(machine):
     assert "gpus: no GPU cuda:7 among the 2 that CUDA sees (expected an ordinal below 2)" in err
 
 
-def test_serving_on_a_gpu_says_that_no_engine_runs_there_yet(machine):
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is installed")
+def test_serving_on_a_gpu_without_pytorch_names_the_extra(machine):
     machine.build()
     machine.build_driver()
     code, _, err = machine.run(*SERVE, "cuda:0")
     assert code == 1
-    assert "unsupported_engine: gpus: cuda:0 is H100-SXM5-80GB with 132 SMs, but" in err
+    assert "unsupported_engine: gpus: models run on GPUs by PyTorch" in err
+    assert "pip install 'festina[gpu]'" in err
     assert [call for _, call in machine.calls()] == ["reset 0 0", "reset 0 0"]

@@ -89,11 +89,10 @@ def counted_power_w(
     return window.mean_w
 
 
-@contextmanager
-def open_device(
-    ordinal: int, now: float, partitions: tuple[SmPartition, ...] = ()
-) -> Iterator[NvidiaDevice]:
+def hold_device(ordinal: int, now: float, partitions: tuple[SmPartition, ...] = ()) -> NvidiaDevice:
     """The GPU that CUDA calls `ordinal`. NVML counts otherwise, so it is found by identity.
+
+    The caller closes it. NVML stays open in this process, as its handles must.
 
     Args:
         ordinal: From 0, among those that CUDA shows this process.
@@ -107,9 +106,20 @@ def open_device(
         driver = _core.CudaDriver()
         uuid = driver.device_uuid(ordinal)
         whole = (SmPartition(rung=0, sms=driver.sm_count(ordinal)),)
-    with Nvml() as nvml:
-        device = NvidiaDevice(nvml.gpu(uuid), partitions or whole, Watchdog(uuid), now=now)
-        try:
-            yield device
-        finally:
-            device.close()
+    return NvidiaDevice(Nvml().gpu(uuid), partitions or whole, Watchdog(uuid), now=now)
+
+
+@contextmanager
+def open_device(
+    ordinal: int, now: float, partitions: tuple[SmPartition, ...] = ()
+) -> Iterator[NvidiaDevice]:
+    """As `hold_device`, until the block ends.
+
+    Raises:
+        DeviceError: As `hold_device`.
+    """
+    device = hold_device(ordinal, now, partitions)
+    try:
+        yield device
+    finally:
+        device.close()

@@ -15,11 +15,11 @@ from festina.engine import kv_copy, models
 from festina.engine.architecture import DecoderConfig, read_config
 from festina.engine.base import BLOCK_TOKENS, Batch, LoadedModel, ModelShape, StepResult
 from festina.engine.cpu.resident import KvPool, Resident, build_decoder
-from festina.engine.cpu.work import FlatStep, flatten, step_bytes, step_flops
-from festina.engine.gguf_file import GgufFile
+from festina.engine.model_file import open_tokenizer, open_weights
 from festina.engine.sampling import choose
 from festina.engine.weights import DecoderWeights, model_shape, read_weights
-from festina.errors import DeviceError, EngineError, WeightsError
+from festina.engine.work import FlatStep, flatten, step_bytes, step_flops
+from festina.errors import DeviceError, EngineError
 
 
 class CpuEngine:
@@ -53,21 +53,13 @@ class CpuEngine:
 
         Raises:
             WeightsError: The file is missing, truncated or inconsistent.
-            UnsupportedModelError: Its architecture or quantisation is not implemented.
+            UnsupportedModelError: Its architecture or quantisation is not implemented here.
             DeviceError: The KV pool does not fit into memory.
         """
-        from festina.engine.tokenizer import GgufTokenizer  # slow, and only needed here
-
-        file = GgufFile(models.resolve(deployment.weights, self._models_dir))
+        file = open_weights(models.resolve(deployment.weights, self._models_dir))
         config = read_config(file)
         weights = read_weights(file, config)
-        tokenizer = GgufTokenizer(file)
-        if tokenizer.vocabulary != config.vocabulary:
-            raise WeightsError(
-                f"{tokenizer.vocabulary} tokens for {config.vocabulary} embeddings",
-                field="tokenizer.ggml.tokens",
-                expected="one token per row of token_embd.weight",
-            )
+        tokenizer = open_tokenizer(file, config)
         shape, blocks = self.place(deployment, config, weights)
         return LoadedModel(deployment.name, shape, blocks, tokenizer)
 

@@ -12,11 +12,12 @@ from festina.engine.base import BLOCK_TOKENS, ModelShape
 from festina.engine.cpu import kernel_types
 from festina.engine.cpu.kernel_types import Decoder, Floats, Weight
 from festina.engine.cpu.kernels import make_decoder
-from festina.engine.cpu.rope import frequencies
 from festina.engine.gguf_file import Tensor
 from festina.engine.kv_copy import BlockPool, KvMemory
 from festina.engine.kv_layout import KvLayout
+from festina.engine.rope import frequencies
 from festina.engine.weights import DecoderWeights, LayerWeights
+from festina.errors import UnsupportedModelError
 
 _GLOBAL, _LOCAL = 0, 1  # kinds of rotation, in the order of `frequencies`
 
@@ -95,8 +96,15 @@ def build_decoder(
 
     Raises:
         ConfigError: This machine has no such kernels.
-        UnsupportedModelError: No kernel reads a weight's type.
+        UnsupportedModelError: No kernel reads a weight's type, or adds biases.
     """
+    if config.qkv_bias:
+        raise UnsupportedModelError(
+            f"{config.architecture} has biases, which the CPU engine does not add",
+            field="general.architecture",
+            expected="llama, qwen3 or gemma3, or a GPU",
+        )
+    factors = _optional_vector(weights.rope_factors)
     shape = kernel_types.DecoderShape(
         heads=config.heads,
         kv_heads=config.kv_heads,
@@ -106,7 +114,7 @@ def build_decoder(
         embedding_scale=config.embedding_scale,
         activation="gelu_tanh" if config.activation is Activation.GELU_TANH else "silu",
         rope_style="half_split" if config.rope_style is RopeStyle.HALF_SPLIT else "interleaved",
-        frequencies=tuple(frequencies(config, weights)),
+        frequencies=tuple(frequencies(config, factors)),
     )
     embedding = _matrix(weights.embedding)
     tied = weights.output is weights.embedding

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from festina._core import CpuBatch as FlatBatch
 from festina.engine.architecture import DecoderConfig
 from festina.engine.base import BLOCK_TOKENS, Chunk, ModelShape
-from festina.engine.cpu.kernel_types import FlatBatch, Ints
 from festina.errors import EngineError
+
+Ints = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +34,9 @@ def flatten(chunks: tuple[Chunk, ...], pool_blocks: int, vocabulary: int) -> Fla
     """Lay chunks out flat.
 
     Raises:
-        EngineError: There are none, one is empty, names an unknown token, or its block table is
-            too short or points outside the pool; `field` says which.
+        EngineError: See `check_chunks`.
     """
-    if not chunks:
-        raise EngineError("no chunks", field="chunks", expected="at least one")
-    for index, chunk in enumerate(chunks):
-        _check(chunk, f"chunks[{index}]", pool_blocks, vocabulary)
+    check_chunks(chunks, pool_blocks, vocabulary)
     sizes = np.array([len(chunk.token_ids) for chunk in chunks], np.int32)
     ends = np.cumsum(sizes, dtype=np.int32)
     sampled = np.array([chunk.sampling is not None for chunk in chunks])
@@ -51,6 +50,19 @@ def flatten(chunks: tuple[Chunk, ...], pool_blocks: int, vocabulary: int) -> Fla
         block_offsets=np.cumsum(tables, dtype=np.int32),
     )
     return FlatStep(_joined([c.token_ids for c in chunks]), batch, (ends - 1)[sampled])
+
+
+def check_chunks(chunks: tuple[Chunk, ...], pool_blocks: int, vocabulary: int) -> None:
+    """Whether chunks can be computed.
+
+    Raises:
+        EngineError: There are none, one is empty, names an unknown token, or its block table is
+            too short or points outside the pool; `field` says which.
+    """
+    if not chunks:
+        raise EngineError("no chunks", field="chunks", expected="at least one")
+    for index, chunk in enumerate(chunks):
+        _check(chunk, f"chunks[{index}]", pool_blocks, vocabulary)
 
 
 def step_flops(chunks: tuple[Chunk, ...], shape: ModelShape, config: DecoderConfig) -> float:
@@ -68,7 +80,7 @@ def step_flops(chunks: tuple[Chunk, ...], shape: ModelShape, config: DecoderConf
 
 def step_bytes(chunks: tuple[Chunk, ...], shape: ModelShape, config: DecoderConfig) -> float:
     """Bytes of a step: the weights once, the keys and values seen once per chunk, and written."""
-    per_layer = config.kv_bytes_per_token / config.layers
+    per_layer = shape.kv_bytes_per_token / config.layers
     seen = 0
     written = 0
     for chunk in chunks:
@@ -77,7 +89,7 @@ def step_bytes(chunks: tuple[Chunk, ...], shape: ModelShape, config: DecoderConf
         for layer in range(config.layers):
             near = config.window + len(chunk.token_ids) - 1
             seen += min(end, near) if config.is_local(layer) else end
-    return shape.weight_bytes + per_layer * seen + float(config.kv_bytes_per_token) * written
+    return shape.weight_bytes + per_layer * seen + float(shape.kv_bytes_per_token) * written
 
 
 def _key_reads(chunk: Chunk, config: DecoderConfig) -> int:

@@ -6,17 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from festina.engine.architecture import DecoderConfig
-from festina.engine.weights import DecoderWeights
 
 
-def frequencies(config: DecoderConfig, weights: DecoderWeights) -> list[NDArray[np.float32]]:
+def frequencies(
+    config: DecoderConfig, factors: NDArray[np.float32] | None
+) -> list[NDArray[np.float32]]:
     """Inverse frequencies, float32 (rope_dims / 2,): of global layers, then of local ones if any.
+
+    `factors` (rope_dims / 2,) divide those of global layers, where a model has some.
 
     Computed in float32 as the models' reference implementations do, so that angles agree.
     """
     whole = _inverse(config, config.rope_theta) / np.float32(config.rope_scale)
-    if weights.rope_factors is not None:
-        whole /= weights.rope_factors.data.view(np.float32).ravel()
+    if factors is not None:
+        whole /= factors
     return [whole, _inverse(config, config.local_theta)] if config.window else [whole]
 
 
