@@ -19,8 +19,7 @@ from festina.device.cpu import CpuDevice
 from festina.device.modelled_profile import modelled_head, modelled_rows
 from festina.engine.cpu.engine import CpuEngine
 from festina.engine.measured_profile import Keeping, Origin, Subject, measure
-from festina.engine.measurements import MeasurementStore
-from festina.engine.measurements import Subject as StoreSubject
+from festina.engine.measurements import MeasurementStore, RunIdentity
 from festina.engine.profile_plan import ProfilePlan
 from festina.engine.weights_name import profile_name
 from festina.environment import describe
@@ -95,8 +94,8 @@ def write_measured(config: Config, weights: str, out: Path, *, restart: bool = F
     device, plan = CpuDevice(config.cpu_power, now=time.monotonic()), ProfilePlan()
     model = profile_name(weights)
     path = out / device.kind / f"{model}.csv"
-    subject = StoreSubject(device.kind, model, weights, plan)
-    store = MeasurementStore(path, subject, restart=restart)
+    identity = RunIdentity(device.kind, model, weights, plan)
+    store = MeasurementStore(path, identity, restart=restart)
     console = Console(stderr=True)
     origin = Origin(
         made_by=f"festina profile --device cpu --model {weights}",

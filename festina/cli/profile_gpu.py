@@ -26,8 +26,7 @@ from festina.engine.measured_profile import (
     TimeSource,
     measure,
 )
-from festina.engine.measurements import Measurement, MeasurementStore
-from festina.engine.measurements import Subject as StoreSubject
+from festina.engine.measurements import Measurement, MeasurementStore, RunIdentity
 from festina.engine.profile_fill import ProfileFill, Wanted
 from festina.engine.profile_plan import ProfilePlan
 from festina.engine.weights_name import RANDOM_PREFIX, profile_name
@@ -102,10 +101,10 @@ def profile_on(
     plan, seconds = _plan(device, gpu, sizes, quick=ask.quick)
     model = profile_name(weights)
     path = ask.out / device.kind / f"{model}.csv"
-    subject = StoreSubject(device.kind, model, weights, plan)
-    store = MeasurementStore(path, subject, restart=ask.restart)
+    identity = RunIdentity(device.kind, model, weights, plan)
+    store = MeasurementStore(path, identity, restart=ask.restart)
     console.print(f"expected: {seconds / 60:.0f} min; ctrl-C keeps what is measured")
-    job = Subject(
+    subject = Subject(
         model=model,
         weights=weights,
         plan=plan,
@@ -119,7 +118,7 @@ def profile_on(
         context_tokens=sizes.context_tokens,
     )
     keeping = Keeping(store, lambda found, total, kept: progress(found, total, kept, console))
-    measured = measure(engine, device, job, keeping, times)
+    measured = measure(engine, device, subject, keeping, times)
     write_profile_file(path, measured.info, _rows(device, gpu, sizes, plan, measured))
     store.finish()
     return path

@@ -89,7 +89,7 @@ class Measurement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         )
 
 
-class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RunIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a file's measurements are of.
 
     Attributes:
@@ -112,7 +112,7 @@ class MeasurementStore:
 
     Args:
         profile: The profile that is being measured; the file lies beside it.
-        subject: What is being measured.
+        identity: What is being measured.
         restart: Throw away what an earlier run has kept.
 
     Attributes:
@@ -123,10 +123,10 @@ class MeasurementStore:
         ProfileError: The file is damaged, or of something else.
     """
 
-    def __init__(self, profile: Path, subject: Subject, *, restart: bool = False) -> None:
+    def __init__(self, profile: Path, identity: RunIdentity, *, restart: bool = False) -> None:
         self.path = profile.with_name(profile.stem + PARTIAL)
         self.kept: dict[Point, Measurement] = {}
-        self._subject = subject
+        self._identity = identity
         if restart:
             self.path.unlink(missing_ok=True)
         if self.path.exists():
@@ -136,7 +136,7 @@ class MeasurementStore:
         """Keep one for good: it is on the disk when this returns."""
         if not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._append(self._subject)
+            self._append(self._identity)
         self._append(measurement)
         self.kept[measurement.point] = measurement
 
@@ -157,7 +157,7 @@ class MeasurementStore:
         whole, torn = text[: text.rfind(b"\n") + 1], text[text.rfind(b"\n") + 1 :]
         lines = whole.splitlines()
         if lines:
-            self._check_subject(lines[0])
+            self._check_identity(lines[0])
         for number, line in enumerate(lines[1:], start=2):
             measurement = self._decode(number, line)
             self.kept[measurement.point] = measurement
@@ -166,12 +166,12 @@ class MeasurementStore:
         if not lines:
             self.path.unlink()
 
-    def _check_subject(self, line: bytes) -> None:
+    def _check_identity(self, line: bytes) -> None:
         try:
             found: object = msgspec.json.decode(line)
         except msgspec.DecodeError:
             found = None
-        if found != msgspec.json.decode(msgspec.json.encode(self._subject)):
+        if found != msgspec.json.decode(msgspec.json.encode(self._identity)):
             raise ProfileError(
                 "holds measurements of another plan, model or device",
                 field=str(self.path),

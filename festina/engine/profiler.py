@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from festina.device.base import Device
 from festina.device.energy_window import EnergyWindow
 from festina.engine.base import BLOCK_TOKENS, Batch, Engine, LoadedModel, StepResult
+from festina.engine.idle_power import COUNTER_STILL_S, counter_still, measure_idle
 from festina.engine.measurements import Measurement
 from festina.engine.profile_plan import Point, ProfilePlan
 from festina.engine.synthetic import fill_cache, step_of
@@ -28,11 +29,6 @@ from festina.types import Provenance
 
 _CLOCK_POLL_S = 0.02
 _CLOCK_POLLS_MAX = 250
-_FADE_S = 1.5
-"""Longer than the window over which devices average power."""
-_COUNTER_POLL_S = 0.05
-_COUNTER_STILL_S = 30.0
-"""A counter that has not moved for so long does not count."""
 _MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 
@@ -175,8 +171,8 @@ class Profiler:
             if measured:
                 energy_j = self._device.energy_j(now).value
                 series.window.look(now, energy_j, result.latency_ms / 1e3)
-                if series.window.length_s == 0.0 and now - start > _COUNTER_STILL_S:
-                    raise _still(now - start)
+                if series.window.length_s == 0.0 and now - start > COUNTER_STILL_S:
+                    raise counter_still(now - start)
             else:
                 series.modelled_j += self._account(result)
             long_enough = not measured or series.window.length_s >= max(self._plan.point_s, 1e-9)
@@ -184,38 +180,10 @@ class Profiler:
                 return series
 
     def _idle(self, point: Point) -> Measurement:
-        """Idle power with a context; measured devices count it over a window as long as a point."""
-        self._sleep(_FADE_S)
-        reading = self._device.power_w(self._clock())
-        power_w, window = reading.value, EnergyWindow()
-        if reading.source is Provenance.MEASURED:
-            window = self._idle_window()
-            power_w = window.mean_w
-        health = self._device.health()
-        return Measurement(
-            phase="idle",
-            sms=0,
-            clock_mhz=point.clock_mhz,
-            tokens=0,
-            context=0,
-            latency_ms=0.0,
-            power_w=power_w,
-            power_source=reading.source,
-            observed_mhz=self._device.clock_mhz(),
-            window_s=window.length_s,
-            temperature_c=health.temperature_c,
-            throttle=health.throttle,
+        """Idle power with a context."""
+        return measure_idle(
+            self._device, point.clock_mhz, self._plan.point_s, clock=self._clock, sleep=self._sleep
         )
-
-    def _idle_window(self) -> EnergyWindow:
-        window, start = EnergyWindow(), self._clock()
-        while window.length_s < max(self._plan.point_s, _COUNTER_POLL_S):
-            self._sleep(_COUNTER_POLL_S)
-            now = self._clock()
-            window.look(now, self._device.energy_j(now).value)
-            if window.length_s == 0.0 and now - start > _COUNTER_STILL_S:
-                raise _still(now - start)
-        return window
 
     def _account(self, result: StepResult) -> float:
         return self._device.account(
@@ -237,14 +205,6 @@ class Profiler:
             field="clock_mhz",
             expected=f"{clock_mhz} MHz within {_CLOCK_POLL_S * _CLOCK_POLLS_MAX:g} s",
         )
-
-
-def _still(seconds: float) -> DeviceError:
-    return DeviceError(
-        f"the energy counter has not moved for {seconds:.0f} s",
-        field="energy_j",
-        expected="a counter that moves about every 100 ms",
-    )
 
 
 def _require_room(loaded: LoadedModel, points: tuple[Point, ...]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from festina.engine.measurements import Measurement, MeasurementStore, Subject
+from festina.engine.measurements import Measurement, MeasurementStore, RunIdentity
 from festina.engine.profile_plan import ProfilePlan
 from festina.errors import ProfileError
 from festina.types import Provenance
@@ -26,7 +26,7 @@ def measurement(tokens=1, **changes):
 
 
 def store_at(folder, plan=PLAN, **options):
-    return MeasurementStore(folder / "m.csv", Subject("H100", "m", "random:m", plan), **options)
+    return MeasurementStore(folder / "m.csv", RunIdentity("H100", "m", "random:m", plan), **options)
 
 
 def test_what_is_kept_is_there_for_the_next_run(tmp_path):

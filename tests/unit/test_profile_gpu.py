@@ -18,8 +18,6 @@ from festina.device.nvidia.opening import counted_power_w
 from festina.engine.gpu_plan import START_S
 from festina.engine.measured_profile import Measured, TimeSource
 from festina.engine.measurements import Measurement
-from festina.engine.profile_fill import ProfileFill, Wanted
-from festina.engine.profile_plan import Point, ProfilePlan
 from festina.errors import DeviceError
 from festina.types import Phase, Provenance
 
@@ -148,6 +146,13 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_ends_with_the_same_file
     assert ProfileTable.load(path.parent).models == (MODEL,)
 
 
+def measurement(clock_mhz):
+    return Measurement(
+        phase="decode", sms=132, clock_mhz=clock_mhz, tokens=1, context=64, latency_ms=8.0,
+        power_w=200.0, power_source=Provenance.MEASURED,
+    )  # fmt: skip
+
+
 def part_lines(path, count):
     return path.with_suffix(".measurements.jsonl").read_bytes().splitlines()[1 : 1 + count]
 
@@ -178,97 +183,8 @@ def test_a_clock_that_was_swept_last_does_not_bound_the_profiles_clocks():
     _, device, _ = opened()
     device.set_clock_mhz(990)
     device.advance(1.0)
-    swept = TestFill.row("decode", 132, 990, 1, 64), TestFill.row("decode", 132, 1980, 1, 64)
+    swept = measurement(clock_mhz=990), measurement(clock_mhz=1980)
     measured = Measured(info=None, shape=None, measurements=swept)
     assert profile_clocks(H100, device, measured) == H100.clocks_mhz
     device.clocks_mhz = (345, 990, 1980)
     assert profile_clocks(H100, device, measured) == (345, 990, 1980)
-
-
-class TestFill:
-    PLAN = ProfilePlan(
-        prefill_tokens=(512,), prefill_cached=(0,), decode_batches=(1, 64), decode_contexts=(64,)
-    )
-
-    @staticmethod
-    def row(phase, sms, clock_mhz, tokens, context, scale=1.0, observed_mhz=0):
-        """As physics says, times `scale`."""
-        decoder = physics.model_named(MODEL)
-        if phase == "idle":
-            power_w = float(physics.idle_w(H100, clock_mhz))
-            fields = {"latency_ms": 0.0, "power_w": power_w}
-        else:
-            make_work = physics.prefill_work if phase == "prefill" else physics.decode_work
-            work = make_work(decoder, tokens, context)
-            clock = observed_mhz or clock_mhz
-            latency_ms = float(physics.latency_ms(H100, work, sms, clock))
-            rates = work.flops / latency_ms * 1e3, work.bytes_moved / latency_ms * 1e3
-            power_w = float(physics.dynamic_w(H100, *rates, clock))
-            fields = {"latency_ms": scale * latency_ms, "power_w": scale * power_w}
-        return Measurement(
-            phase=phase, sms=sms, clock_mhz=clock_mhz, tokens=tokens, context=context,
-            power_source=Provenance.MEASURED, observed_mhz=observed_mhz, **fields,
-        )  # fmt: skip
-
-    def rows(self, *measured, sms=(16, 64, 132), clocks_mhz=(990, 1395, 1980)):
-        fill = ProfileFill(H100, physics.model_named(MODEL), measured, Wanted(sms, clocks_mhz))
-        return {
-            Point(r.phase, r.sms, r.clock_mhz, r.tokens, r.context): r for r in fill.rows(self.PLAN)
-        }
-
-    def base(self, scale=1.2):
-        return (
-            self.row("idle", 0, 1980, 0, 0),
-            self.row("prefill", 132, 1980, 512, 0, scale),
-            self.row("decode", 132, 1980, 1, 64, scale),
-        )
-
-    def test_rows_that_were_measured_stay_as_they_are(self):
-        rows = self.rows(*self.base())
-        for one in self.base():
-            assert rows[one.point] == one.row()
-
-    def test_what_was_not_is_physics_times_the_factor_of_its_nearest_kin(self):
-        rows = self.rows(*self.base(1.2))
-        for point in (
-            Point("decode", 132, 990, 1, 64),
-            Point("decode", 16, 1980, 1, 64),
-            Point("decode", 64, 1395, 64, 64),  # its KV cache did not fit, say
-        ):
-            truth = self.row(*(getattr(point, name) for name in point.__slots__), 1.2)
-            assert rows[point].latency_ms == pytest.approx(truth.latency_ms)
-            assert rows[point].power_w == pytest.approx(truth.power_w, rel=0.01)
-            assert (rows[point].source, rows[point].samples) == ("modelled", 0)
-
-    def test_factors_between_measured_rungs_lie_between(self):
-        small = self.row("decode", 16, 1980, 1, 64, 2.0)
-        rows = self.rows(*self.base(1.0), small)
-        plain = self.row("decode", 64, 1980, 1, 64)
-        assert 1.0 < rows[plain.point].latency_ms / plain.latency_ms < 2.0
-
-    def test_a_lock_above_the_clock_that_power_allows_changes_nothing(self):
-        base = list(self.base())
-        base[1] = self.row("prefill", 132, 1980, 512, 0, 1.0, observed_mhz=1395)
-        rows = self.rows(*base, clocks_mhz=(990, 1395, 1635, 1980))
-        at = {
-            clock: rows[Point("prefill", 132, clock, 512, 0)] for clock in (990, 1395, 1635, 1980)
-        }
-        assert at[1395].latency_ms == pytest.approx(at[1980].latency_ms)
-        assert at[1635].latency_ms == pytest.approx(at[1980].latency_ms)
-        assert at[990].latency_ms > 1.2 * at[1395].latency_ms
-        total_w = [at[c].power_w + float(physics.idle_w(H100, c)) for c in (1395, 1635, 1980)]
-        assert total_w == pytest.approx([total_w[0]] * 3, rel=1e-3)
-
-    def test_a_sweep_corrects_what_physics_says_of_lower_clocks(self):
-        swept = self.row("decode", 132, 990, 1, 64, 1.8)  # 1.5 times worse than 1.2
-        rows = self.rows(*self.base(1.2), self.row("idle", 0, 990, 0, 0), swept)
-        plain = self.row("decode", 16, 990, 1, 64, 1.2)
-        assert rows[plain.point].latency_ms == pytest.approx(1.5 * plain.latency_ms)
-        between = self.row("decode", 132, 1395, 1, 64, 1.2)
-        assert 1.0 < rows[between.point].latency_ms / between.latency_ms < 1.5
-
-    def test_idle_power_keeps_what_was_measured_and_physics_slope(self):
-        rows = self.rows(*self.base())
-        idle = rows[Point("idle", 0, 990, 0, 0)]
-        assert idle.power_w == pytest.approx(float(physics.idle_w(H100, 990)))
-        assert idle.source == "modelled"
