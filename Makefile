@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup demo test bench fuzz simulate-faults lint format cpp-test sanitize sanitize-cpp stubs
+.PHONY: help setup demo test bench fuzz simulate-faults chaos lint format cpp-test sanitize sanitize-cpp stubs
 .DEFAULT_GOAL := help
 
 help:
@@ -32,9 +32,15 @@ fuzz: setup
 	FESTINA_FUZZ_EXAMPLES=100000 FESTINA_NETWORK_SEEDS=2000 $(BIN)/pytest --timeout 0 \
 	  tests/unit/test_messages_fuzz.py tests/simulation/test_network.py
 
-# Two hundred seeds of crashes, cuts and lost messages in virtual time, against DESIGN's promises
+# Crashes, cuts and lost messages in virtual time, against DESIGN's promises; SEEDS=10000 for more
+SEEDS ?= 200
 simulate-faults: setup
-	$(BIN)/festina simulate-faults --seeds 200
+	$(BIN)/festina simulate-faults --seeds $(SEEDS)
+
+# A thousand kills of the processes of a real cluster while a million tokens stream
+chaos: setup
+	FESTINA_CHAOS_KILLS=1000 FESTINA_CHAOS_STREAMS=48 FESTINA_CHAOS_LIMIT_S=3600 \
+	  $(BIN)/pytest tests/integration/test_chaos.py -s
 
 lint: setup
 	$(BIN)/ruff check festina tests bench tools
