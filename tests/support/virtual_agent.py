@@ -104,6 +104,7 @@ class VirtualAgent:
         noise=None,
         prior=PRIOR,
         table=None,
+        clocks=governor,
     ):
         self.config = Config(deployments=deployments, agent=agent or AgentConfig())
         self.device = SimulatedDevice(physics.gpu_named("h100"), now=0.0)
@@ -116,7 +117,7 @@ class VirtualAgent:
             self.config,
             self.device,
             self._step_time,
-            governor(table, self.device, self.config.agent),
+            clocks(table, self.device, self.config.agent),
         )
         self.now = 0.0
         self.seen: dict[tuple[bytes, str], Seen] = {}
