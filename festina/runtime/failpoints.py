@@ -3,7 +3,7 @@
 `FESTINA_FAILPOINTS` holds items separated by `;`, each `NAME=ACTION[@HITS]`:
 
 - NAME is where: `agent.send.Tokens`, `scheduler.receive.Submit`, `client.receive.Placed` and so on,
-  for each kind of message; see the calls of `failpoint`.
+  for each kind of message, `engine.receive.Step` for frames; see the calls of `failpoint`.
 - ACTION is `kill` (SIGKILL), `stop` (SIGSTOP; whoever tests continues it) or `delay:SECONDS`.
 - HITS is at which hit, from 1, the default; `LOW-HIGH` draws it, by `FESTINA_FAILPOINTS_SEED`. A
   delay comes at each hit from then on.

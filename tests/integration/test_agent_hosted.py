@@ -220,6 +220,37 @@ def test_orders_wake_it(serve, expected, order):
     assert served.tokens_of("r") == expected
 
 
+@pytest.mark.parametrize(
+    "failpoint",
+    [
+        "engine.receive.Step=kill@25",  # a step that is never computed
+        "engine.send.Stepped=kill@25",  # one that is, and never told
+        "engine.receive.Step=stop@40",
+    ],
+)
+def test_processes_that_die_again_and_again_cost_no_token(serve, expected, monkeypatch, failpoint):
+    """Each process dies at its own n-th step; of each request's tokens some come from every one."""
+    monkeypatch.setenv("FESTINA_FAILPOINTS", failpoint)
+    served = serve(engine_failures_max=100)
+    for number in range(2):
+        served.send(f"r{number}")
+    assert [served.tokens_of(f"r{number}") for number in range(2)] == [expected] * 2
+    assert served.end_of("r1").usage.preemptions > 0
+
+
+def test_a_request_under_which_every_process_dies_ends_and_the_agent_goes_on(
+    serve, expected, monkeypatch
+):
+    monkeypatch.setenv("FESTINA_FAILPOINTS", "engine.receive.Step=kill@2")
+    served = serve(engine_failures_max=100)
+    served.send("poison")
+    end = served.end_of("poison")
+    assert isinstance(end, Failed)
+    assert end.error.code == "engine_lost"
+    served.send("short", text="a", max_tokens=1)  # one step
+    assert len(served.tokens_of("short")) == 1
+
+
 def test_parks_and_kills_leave_no_descriptors(serve, expected):
     served = serve(engine_failures_max=100)
 

@@ -17,6 +17,7 @@ from festina.engine.hosted import frames
 from festina.engine.hosted.channel import Channel
 from festina.engine.hosted.server import Server, open_engine
 from festina.errors import FestinaError
+from festina.runtime.failpoints import failpoint
 
 PR_SET_PDEATHSIG = 1
 OOM_SCORE = "300"
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
         channel.send(frames.Raised(error.info()))
         return 2
     channel.send(frames.Ready())
-    Server(channel, engine, fds[0]).serve()
+    Server(channel, engine, fds[0], failpoint).serve()
     return 0
 
 

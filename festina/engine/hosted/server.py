@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +31,20 @@ class Server:
         channel: To the agent.
         engine: What computes.
         bulk_fd: Memory shared with the agent.
+        reached: Told of every frame that is received, or about to be sent (failpoints).
     """
 
-    def __init__(self, channel: Channel, engine: Engine, bulk_fd: int) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        engine: Engine,
+        bulk_fd: int,
+        reached: Callable[[str, object], None] = lambda _place, _frame: None,
+    ) -> None:
         self._channel = channel
         self._engine = engine
         self._bulk_fd = bulk_fd
+        self._reached = reached
         self._names: set[str] = set()
 
     def serve(self) -> None:
@@ -51,9 +59,12 @@ class Server:
             except ConnectionError:
                 return
             try:
-                reply = self._answer(frames.decode_request(body), fds)
+                request = frames.decode_request(body)
+                self._reached("engine.receive", request)
+                reply = self._answer(request, fds)
             finally:
                 close_all(fds)
+            self._reached("engine.send", reply)
             try:
                 self._channel.send(reply)
             except ConnectionError:

@@ -25,7 +25,7 @@ class Request:
         arrived_at: When it came.
         sequence: Its sequence; None while its model is on the way.
         decoder: Turns its tokens into text; None while its model is on the way.
-        losses: Steps of it in which the engine was lost.
+        losses: Steps of it in which the engine was lost since its last token.
     """
 
     number: int

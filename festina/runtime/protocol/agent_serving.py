@@ -207,6 +207,7 @@ class Serving:
         loaded, decoder = residency.loaded, request.decoder
         assert loaded is not None and decoder is not None  # noqa: S101, PT018 - for the type checker
         token_id, index = seq.token_ids[-1], seq.output_tokens - 1
+        request.losses = 0
         if token_id in loaded.tokenizer.end_ids and not request.message.sampling.ignore_eos:
             return self._finish(request, seq, FinishReason.STOP, index, decoder.flush(), now)
         text = decoder.push(token_id)

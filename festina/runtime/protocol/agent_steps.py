@@ -15,7 +15,7 @@ from festina.runtime.protocol.agent_serving import Serving
 from festina.types import OperatingPoint
 
 LOSSES_MAX = 3
-"""A request that was in so many steps in which the engine was lost is not tried again."""
+"""A request without a new token in so many steps in which the engine was lost ends."""
 
 
 class Stepper:
