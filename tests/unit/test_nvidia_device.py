@@ -244,6 +244,15 @@ class TestCounterSplit:
         split.step(1.3, 0.2, 1.0)
         assert split.idle_w == pytest.approx(120.0)
 
+    def test_idle_power_follows_the_clock_from_the_one_at_which_it_was_seen(self):
+        split = CounterSplit(0.0, 0.0, 60.0, floor_w=50.0)
+        split.read(1.0, 70.0, floor_w=50.0)
+        split.step(1.3, 0.2, 1.0)
+        assert split.idle_w == pytest.approx(70.0)
+        split.read(1.6, 400.0, floor_w=110.0)  # at work its clock is higher
+        assert split.idle_w == pytest.approx(130.0)
+        assert split.step(1.7, 0.1, 1.0) == pytest.approx(400.0 - 70.0 - 0.6 * 130.0)
+
     def test_a_window_inside_a_long_step_is_not_idle_time(self):
         split = CounterSplit(0.0, 0.0, 50.0)
         split.read(1.0, 600.0)

@@ -94,7 +94,7 @@ class NvidiaDevice:
         self._energy_j = 0.0
         self._power_w = gpu.power_w()
         self._clock_mhz = gpu.clock_mhz()
-        self._split = CounterSplit(now, 0.0, self._power_w)
+        self._split = CounterSplit(now, 0.0, self._power_w, self._floor_w())
         self._health = self._ask_health()
         self._health_at = now
         # An unlocked GPU under load runs as fast as it may.
@@ -203,8 +203,12 @@ class NvidiaDevice:
         self._clock_mhz = self._gpu.clock_mhz()
         # A driver that is loaded anew counts from zero; what was used stays used.
         self._energy_j = max(self._energy_j, self._gpu.energy_j() - self._opened_j)
-        self._split.read(self._now, self._energy_j)
+        self._split.read(self._now, self._energy_j, self._floor_w())
         self._sampled_at = self._now
+
+    def _floor_w(self) -> float:
+        """Modelled idle power at the present clock; 0 where the GPU is not known."""
+        return 0.0 if self._model is None else float(physics.idle_w(self._model, self._clock_mhz))
 
     def _ask_health(self) -> Health:
         return Health(_told(self._gpu.temperature_c, None), _told(self._gpu.throttle_reasons, ()))

@@ -11,7 +11,7 @@ WINDOW_S = 0.5
 @dataclass(frozen=True, slots=True)
 class _Quiet:
     end: float
-    mean_w: float
+    above_w: float
 
 
 class CounterSplit:
@@ -20,22 +20,30 @@ class CounterSplit:
     A step ends every few milliseconds, the counter moves every hundred. So a step is charged by its
     work at the rate of the last window: (its energy − idle power · its length) / work done in it.
     What this misses, the ledger spreads as static energy, so that the sum over requests is
-    the counter's in any case (DESIGN 4.4). Idle power is that of the last window in which nothing
-    ran, whatever the clock. Not thread-safe.
+    the counter's in any case (DESIGN 4.4). Idle power depends on the clock, and a GPU idles at
+    another clock than it works at: what the last window showed in which nothing ran, above a floor
+    that is modelled for its clock, counts above the floor of other clocks. Not thread-safe.
 
     Args:
         now: Seconds.
         energy_j: The counter now.
         idle_w: Idle power, until a quiet window has shown it.
+        floor_w: Modelled idle power at the clock of that moment.
     """
 
-    def __init__(self, now: float, energy_j: float, idle_w: float) -> None:
-        self.idle_w = idle_w
+    def __init__(self, now: float, energy_j: float, idle_w: float, floor_w: float = 0.0) -> None:
+        self._floor_w = floor_w
+        self._above_w = idle_w - floor_w
         self._rate = 1.0
         self._start, self._start_j = now, energy_j
         self._last_j = energy_j
         self._work = 0.0
         self._quiet: _Quiet | None = None
+
+    @property
+    def idle_w(self) -> float:
+        """Idle power at the clock of the last reading."""
+        return max(0.0, self._floor_w + self._above_w)
 
     def step(self, now: float, busy_s: float, work: float) -> float:
         """A step ended at `now`; gives its joules above idle.
@@ -48,14 +56,21 @@ class CounterSplit:
         if self._quiet is not None:
             # A window without an end of a step may still have been in the middle of this one.
             if now - busy_s >= self._quiet.end:
-                self.idle_w = self._quiet.mean_w
+                self._above_w = self._quiet.above_w
             self._quiet = None
         inside = min(1.0, (now - self._start) / busy_s) if busy_s > 0.0 else 1.0
         self._work += work * inside
         return self._rate * work
 
-    def read(self, now: float, energy_j: float) -> None:
-        """The counter was read. Windows end when it moves: between moves it tells nothing."""
+    def read(self, now: float, energy_j: float, floor_w: float = 0.0) -> None:
+        """The counter was read. Windows end when it moves: between moves it tells nothing.
+
+        Args:
+            now: Seconds.
+            energy_j: What it shows.
+            floor_w: Modelled idle power at the present clock; 0 where it is not known.
+        """
+        self._floor_w = floor_w
         if energy_j == self._last_j:
             return
         self._last_j = energy_j
@@ -66,5 +81,5 @@ class CounterSplit:
         if self._work > 0.0:
             self._rate = max(0.0, window_j - self.idle_w * window_s) / self._work
         else:
-            self._quiet = _Quiet(now, window_j / window_s)
+            self._quiet = _Quiet(now, window_j / window_s - floor_w)
         self._start, self._start_j, self._work = now, energy_j, 0.0
