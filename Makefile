@@ -39,8 +39,9 @@ simulate-faults: setup
 
 # A thousand kills of the processes of a real cluster while a million tokens stream
 chaos: setup
-	FESTINA_CHAOS_KILLS=1000 FESTINA_CHAOS_STREAMS=48 FESTINA_CHAOS_LIMIT_S=3600 \
-	  $(BIN)/pytest tests/integration/test_chaos.py -s
+	FESTINA_CHAOS_KILLS=1000 FESTINA_CHAOS_TOKENS=1000000 FESTINA_CHAOS_STREAMS=48 \
+	  FESTINA_CHAOS_PAUSE_S=2 FESTINA_CHAOS_LIMIT_S=5400 FESTINA_TAKEOVERS=100 \
+	  $(BIN)/pytest tests/integration/test_chaos.py tests/integration/test_takeover.py -s
 
 lint: setup
 	$(BIN)/ruff check festina tests bench tools

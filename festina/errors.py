@@ -167,6 +167,12 @@ class SimulationError(FestinaError):
     code = "simulation"
 
 
+class TraceError(FestinaError):
+    """A trace cannot be written any more; what it tells of goes on without it."""
+
+    code = "trace"
+
+
 class ProfileError(FestinaError):
     """A profile file or table is truncated or inconsistent; `field` names row and column."""
 

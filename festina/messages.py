@@ -201,7 +201,7 @@ class Consolidation(Message, frozen=True):
 
 
 class Cluster(Message, frozen=True):
-    """Answer to `GetCluster`."""
+    """Answer to `GetCluster`; `serves` is false for the one of two schedulers that waits."""
 
     scheduler_epoch: Count
     deployments: tuple[DeploymentInfo, ...]
@@ -209,6 +209,7 @@ class Cluster(Message, frozen=True):
     placed: Count
     refused: Count
     consolidation: Consolidation | None = None
+    serves: bool = True
 
 
 # Client → agent

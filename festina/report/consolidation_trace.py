@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from festina.errors import ConfigError
+from festina.errors import ConfigError, TraceError
 from festina.messages import ConsolidationEvent
 
 Event = dict[str, object]
@@ -31,6 +31,9 @@ class ConsolidationTrace:
 
     Raises:
         ConfigError: It cannot be written.
+
+    Attributes:
+        error: Why it was given up.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,6 +47,8 @@ class ConsolidationTrace:
                 field="consolidator.trace",
                 expected="a file",
             ) from error
+        self._path = path
+        self.error: TraceError | None = None
         self._gpus: dict[str, int] = {}
         self._open: dict[str, str] = {}
         self._saved_j: dict[str, float] = {}
@@ -64,7 +69,12 @@ class ConsolidationTrace:
             return
         try:
             self._file.write(line)
-        except OSError:  # the disk is full, say: a trace is not worth the cluster
+        except OSError as error:  # the disk is full, say: a trace is not worth the cluster
+            self.error = TraceError(
+                f"{self._path} cannot be written any more, so it ends here: {error.strerror}",
+                field="consolidator.trace",
+                expected="room on its disk",
+            )
             self.close()
 
     def _lines(self, event: ConsolidationEvent, at_us: float) -> Iterable[Event]:

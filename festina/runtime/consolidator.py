@@ -5,6 +5,7 @@ It may die and come back at any time: all it needs is in the cluster's summaries
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -17,11 +18,11 @@ from festina.config import Config
 from festina.control.consolidation import ConsolidationPlanner, ConsolidationRules, ModelKind
 from festina.control.profile import ProfileTable
 from festina.engine.weights_name import profile_name
-from festina.errors import ProtocolError
+from festina.messages import ConsolidationEvent
 from festina.report.consolidation_trace import ConsolidationTrace
 from festina.runtime.protocol.consolidator import ConsolidatorLogic
 from festina.runtime.protocol.effects import Send
-from festina.runtime.transport import Link, connect_scheduler
+from festina.runtime.serving_link import ServingLink
 from festina.runtime.view import read_profiles
 
 RECEIVE_MAX = 64
@@ -51,7 +52,8 @@ def run(
     planner = build_planner(config, read_profiles(config))
     with ExitStack() as stack:
         context = stack.enter_context(zmq.Context())
-        link = stack.enter_context(connect_scheduler(context, scheduler_endpoint, config))
+        now = time.monotonic()
+        link = stack.enter_context(ServingLink.connect(context, scheduler_endpoint, config, now))
         trace = None
         if config.consolidator.trace:
             trace = stack.enter_context(ConsolidationTrace(Path(config.consolidator.trace)))
@@ -80,24 +82,31 @@ def build_planner(config: Config, profiles: dict[str, ProfileTable]) -> Consolid
 
 
 def serve(
-    logic: ConsolidatorLogic, link: Link, trace: ConsolidationTrace | None, stop: Event
+    logic: ConsolidatorLogic, link: ServingLink, trace: ConsolidationTrace | None, stop: Event
 ) -> None:
     """The loop of the process."""
     while not stop.is_set():
         now = time.monotonic()
         if link.wait(min(SLEEP_MAX_S, logic.next_timer(now) - now)):
-            for _, message in link.receive(RECEIVE_MAX):
-                if not isinstance(message, ProtocolError):
-                    _send(link, logic.on_message(message, time.monotonic()))
+            for message in link.receive(RECEIVE_MAX, time.monotonic()):
+                _send(link, logic.on_message(message, time.monotonic()))
         now = time.monotonic()
         if now >= logic.next_timer(now):
             _send(link, logic.on_timer(now))
         if trace is not None:
-            trace.write(logic.take_events(), now)
+            _trace(trace, logic.take_events(), now)
     _send(link, logic.on_stop(time.monotonic()))
 
 
-def _send(link: Link, sends: Iterable[Send]) -> None:
+def _trace(trace: ConsolidationTrace, events: Iterable[ConsolidationEvent], now: float) -> None:
+    """Write them down; that it cannot be done any more is said once."""
+    failed = trace.failed
+    trace.write(events, now)
+    if trace.error is not None and not failed:
+        sys.stderr.write(f"warning: {trace.error.code}: {trace.error}\n")
+
+
+def _send(link: ServingLink, sends: Iterable[Send]) -> None:
     """What cannot be sent is lost: everything is said again at the next look."""
     for send in sends:
-        link.send(send.message)
+        link.send(send.message, time.monotonic())

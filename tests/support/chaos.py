@@ -21,7 +21,7 @@ from live_cluster import HEARTBEAT_S, LINK
 import festina
 from festina.errors import FestinaError
 from festina.runtime.failpoints import SEED_VARIABLE, VARIABLE
-from festina.runtime.protocol.client_effects import SCHEDULER, ClientLimits
+from festina.runtime.protocol.client_effects import ClientLimits
 from festina.runtime.protocol.request import Job
 from festina.runtime.supervisor import Cluster, Restart
 from festina.simulator.faults.demand import right_answer
@@ -51,9 +51,6 @@ CLIENT_POINTS = {
     "client.receive.Tokens": (1, 2000),
     "client.receive.Finished": (1, 20),
 }
-SETTLED_S = 4 * HEARTBEAT_S
-"""A scheduler that has lived this long knows the cluster and its twin."""
-
 EXPENDABLE = "client"
 
 
@@ -68,7 +65,6 @@ class Toll:
         tokens: Tokens that were streamed, and compared.
         resumptions: Times that a stream went on elsewhere.
         wrong: Broken promises.
-        takeovers_s: From the death of the scheduler that served to the next accepted request.
     """
 
     kills: Counter = field(default_factory=Counter)
@@ -77,18 +73,13 @@ class Toll:
     tokens: int = 0
     resumptions: int = 0
     wrong: list = field(default_factory=list)
-    takeovers_s: list = field(default_factory=list)
 
     def __str__(self) -> str:
-        over = sorted(self.takeovers_s)
-        p50, p99 = (over[int(len(over) * q)] if over else 0.0 for q in (0.5, 0.99))
         kills = ", ".join(f"{count} {name}" for name, count in sorted(self.kills.items()))
         return (
             f"{self.kills.total()} kills ({kills}), {self.stops} stops; "
             f"requests {dict(self.ends)}; {self.tokens} tokens, "
-            f"{self.resumptions} resumptions; {len(over)} takeovers, "
-            f"p50 {p50:.2f} s, p99 {p99:.2f} s of at most {3 * HEARTBEAT_S:g} s; "
-            f"{len(self.wrong)} broken promises"
+            f"{self.resumptions} resumptions; {len(self.wrong)} broken promises"
         )
 
 
@@ -146,8 +137,6 @@ class Chaos:
             limits=ClientLimits(answer_timeout_s=30.0, resumptions_max=20),
         )
         self._expendable: subprocess.Popen | None = None
-        self._born: dict[int, float] = {}
-        self._orphaned_at: float | None = None
         self._stopped: set[str] = set()
         self._over = False
         self.toll = Toll()
@@ -160,18 +149,15 @@ class Chaos:
         else:
             self.toll.wrong.append(f"{death.name} ended by itself with {death.exit_code}")
 
-    async def run(self, kills: int, limit_s: float) -> None:
-        """Until so many have been killed, or time is up; then let all requests end."""
+    async def run(self, kills: int, tokens: int, limit_s: float) -> None:
+        """Until so many are dead and streamed, or time is up; then let all requests end."""
         until = time.monotonic() + limit_s
         async with self._client:
             self._fates.armed = True
             work = [self._stream(number) for number in range(self._streams)]
-            tasks = [
-                asyncio.create_task(task)
-                for task in (*work, self._probe(), self._watch_schedulers())
-            ]
+            tasks = [asyncio.create_task(task) for task in work]
             try:
-                while self.toll.kills.total() < kills and time.monotonic() < until:
+                while time.monotonic() < until and self._short_of(kills, tokens):
                     await asyncio.sleep(self._rng.expovariate(1.0 / self._pause_s))
                     await self._strike()
             finally:
@@ -182,6 +168,9 @@ class Chaos:
             for task in tasks:
                 await task
             await self._all_is_free()
+
+    def _short_of(self, kills: int, tokens: int) -> bool:
+        return self.toll.kills.total() < kills or self.toll.tokens < tokens
 
     # Murder
 
@@ -258,45 +247,6 @@ class Chaos:
         if tuple(got) != answer or text != bytes(answer).decode("ascii"):
             toll.wrong.append(f"{got} after {completion.usage}, not {answer}")
 
-    # Takeover
-
-    async def _watch_schedulers(self) -> None:
-        """When the scheduler that serves dies, while the other one is well."""
-        known: dict[str, int] = {}
-        while not self._over:
-            await asyncio.sleep(0.01)
-            now, pids = time.monotonic(), self._cluster.pids
-            for name in ("scheduler", "standby"):
-                pid = pids[name]
-                if known.get(name) != pid:
-                    known[name] = pid
-                    self._born[pid] = now
-                elif self._orphaned_at is None and self._serves(name) and not _alive(pid):
-                    other = pids["standby" if name == "scheduler" else "scheduler"]
-                    well = now - self._born.get(other, now) > SETTLED_S and _alive(other)
-                    if well and not self._stopped & {"scheduler", "standby"}:
-                        self._orphaned_at = now
-
-    def _serves(self, name: str) -> bool:
-        """Whether our client was answered by that one last."""
-        peer = self._client._open()._logic._schedulers._current
-        return name == ("scheduler" if peer == SCHEDULER else "standby")
-
-    async def _probe(self) -> None:
-        """Short requests, one after the other: after a takeover the first one is answered."""
-        while not self._over:
-            stream = self._client.generate("chat", token_ids=[1], max_tokens=1, retries=50)
-            orphaned_at = self._orphaned_at
-            try:
-                await stream.completion()
-            except FestinaError as error:
-                self.toll.ends[error.code] += 1
-                continue
-            if orphaned_at is not None:  # it began after the death
-                self.toll.takeovers_s.append(time.monotonic() - orphaned_at)
-                self._orphaned_at = None
-            await asyncio.sleep(0.05)
-
     # The end
 
     async def _all_is_free(self) -> None:
@@ -326,11 +276,3 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
     except ProcessLookupError:  # it has died by itself meanwhile
         return
-
-
-def _alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False

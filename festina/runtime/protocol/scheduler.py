@@ -18,6 +18,7 @@ from festina.errors import (
     FestinaError,
     OverloadedError,
     ProtocolError,
+    SchedulerLostError,
 )
 from festina.messages import (
     AgentInfo,
@@ -418,6 +419,8 @@ class SchedulerLogic:
     def _on_direct(self, peer: bytes, direct: Direct, now: float) -> list[Send]:
         agent = self._agents.get(direct.agent)
         try:
+            if not self.active:
+                raise SchedulerLostError("this scheduler does not serve", field="agent")
             if agent is None or agent.register.epoch != direct.epoch:
                 raise AgentLostError(
                     f"no agent {direct.agent!r} of epoch {direct.epoch}", field="agent"
@@ -457,4 +460,5 @@ class SchedulerLogic:
             self._placed,
             self._refused,
             self._told_of_consolidation(now),
+            self.active,
         )
