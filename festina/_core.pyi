@@ -39,6 +39,7 @@ __all__: list[str] = [
     "ProfileTable",
     "StepCost",
     "TableSpec",
+    "assign",
     "build_info",
     "cpu_isas",
     "kv_copy_host",
@@ -942,6 +943,11 @@ class ConsolidationPlanner:
         memory_bytes: typing.SupportsFloat | typing.SupportsIndex,
     ) -> tuple[list[tuple[int, int]], list[int]] | None: ...
     def wake(self, gpus: numpy.ndarray, residents: numpy.ndarray) -> tuple[int, int] | None: ...
+
+def assign(costs: typing.Annotated[numpy.typing.ArrayLike, numpy.float64]) -> list[int]:
+    """
+    The column of each row, all different, so that the costs add up to the least.
+    """
 
 def build_info() -> dict[str, typing.Any]:
     """

@@ -108,6 +108,7 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         engine_failures_max: Losses of the engine within `engine_window_s` after which the agent
             leaves the cluster.
         engine_window_s: See `engine_failures_max`.
+        moves_max: Requests that move to other agents at a time.
     """
 
     endpoint: str = "tcp://127.0.0.1:0"
@@ -127,6 +128,7 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     load_timeout_s: Positive = 300.0
     engine_failures_max: PositiveInt = 5
     engine_window_s: Positive = 60.0
+    moves_max: PositiveInt = 4
 
 
 class ConsolidatorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

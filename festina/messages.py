@@ -550,9 +550,16 @@ class Ready(Message, frozen=True):
 
 
 class Declined(Message, frozen=True):
-    """Target → source: no. It has not taken the request, and never will by this move."""
+    """Target → source: no. This process has not taken the request, and never will by this move.
+
+    Attributes:
+        key: Of the move.
+        epoch: Of the target; one of another epoch knows nothing of what the last one took.
+        error: Why.
+    """
 
     key: MoveKey
+    epoch: Count
     error: ErrorInfo
 
 
@@ -647,6 +654,7 @@ class Moving(Message, frozen=True):
         epoch: Its epoch.
         endpoint: Where it listens.
         key: Names the move.
+        server_key: Public key that it must have; "" where sockets have no keys.
     """
 
     request_id: RequestId
@@ -654,6 +662,7 @@ class Moving(Message, frozen=True):
     epoch: Count
     endpoint: Endpoint
     key: MoveKey
+    server_key: ServerKey = ""
 
 
 class Attach(Message, frozen=True):

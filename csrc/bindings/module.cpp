@@ -3,6 +3,7 @@
 PYBIND11_MODULE(_core, m) {
   m.doc() = "festina's native core: profile table, decisions, CPU kernels.";
   festina::bindings::register_bad_input(m);
+  festina::bindings::register_assignment(m);
   festina::bindings::register_build_info(m);
   festina::bindings::register_cpu_kernels(m);
   festina::bindings::register_cpu_decoder(m);

@@ -3,6 +3,7 @@
 
 // Each file of bindings/ registers its own classes through one function declared here.
 namespace festina::bindings {
+void register_assignment(pybind11::module_& m);
 void register_bad_input(pybind11::module_& m);
 void register_build_info(pybind11::module_& m);
 void register_clock(pybind11::module_& m);

@@ -20,6 +20,8 @@ from festina.config import Config
 from festina.engine.base import LoadedModel, StepResult
 from festina.errors import FestinaError
 from festina.runtime import agent_device
+from festina.runtime.agent_kv import KvMover
+from festina.runtime.agent_links import AgentLinks
 from festina.runtime.compute import ComputeThread
 from festina.runtime.failpoints import failpoint
 from festina.runtime.outbox import Outbox
@@ -38,6 +40,16 @@ from festina.runtime.protocol.agent_effects import (
 )
 from festina.runtime.protocol.agent_links import CLIENTS, SCHEDULER, STANDBY
 from festina.runtime.protocol.effects import Send
+from festina.runtime.protocol.move_effects import (
+    AGENTS,
+    ConnectAgent,
+    DisconnectAgent,
+    EndMove,
+    ExportBlocks,
+    Exported,
+    ImportBlocks,
+)
+from festina.runtime.shared_memory import host_id
 from festina.runtime.transport import Link, advertised, connect_scheduler, wait
 from festina.security.guard import admitting, build_guard
 
@@ -90,11 +102,15 @@ def run(
             epoch = time.time_ns() // 1_000_000  # grows from one process to the next
             reached_at = advertised(clients.endpoint, config.agent.advertise)
             public_key = "" if guard is None else guard.public_key
-            identity = AgentIdentity(name, epoch, reached_at, public_key)
+            identity = AgentIdentity(name, epoch, reached_at, public_key, host_id())
             logic = AgentLogic(identity, config, built.device, built.step_time, built.clocks)
-            shell = _Shell(logic, built, compute, clients, schedulers, config)
+            agents = AgentLinks(context, config.link, guard)
+            shell = _Shell(logic, built, compute, clients, schedulers, agents, config)
             announce(reached_at)
-            shell.serve(stop, preloaded)
+            try:
+                shell.serve(stop, preloaded)
+            finally:
+                agents.close()
     finally:
         built.device.close()
 
@@ -122,6 +138,7 @@ class _Shell:
         compute: ComputeThread[EngineEffect],
         clients: Link,
         schedulers: Mapping[str, Link],
+        agents: AgentLinks,
         config: Config,
     ) -> None:
         self._logic = logic
@@ -131,6 +148,8 @@ class _Shell:
         self._compute = compute
         self._clients = clients
         self._schedulers = schedulers
+        self._agents = agents
+        self._kv = KvMover(built.engine)
         self._outbox = Outbox(clients, config.agent.client_timeout_s)
         self._failure: FestinaError | None = None
 
@@ -152,6 +171,9 @@ class _Shell:
             self._receive(CLIENTS, self._clients)
             for name, link in self._schedulers.items():
                 self._receive(name, link)
+            for endpoint, (_, message) in self._agents.receive(RECEIVE_MAX):
+                peer, now = endpoint.encode(), time.monotonic()
+                self._act(self._logic.on_message(AGENTS, peer, message, now))
             now = time.monotonic()
             if now >= self._logic.next_timer():
                 self._act(self._logic.on_timer(now))
@@ -166,7 +188,7 @@ class _Shell:
     def _wait(self) -> None:
         seconds = min(self._logic.next_timer() - time.monotonic(), SLEEP_MAX_S)
         milliseconds = max(0, math.ceil(seconds * 1e3))  # waking early would only spin
-        sources: list[Link | int] = [self._clients, *self._schedulers.values()]
+        sources: list[Link | int] = [self._clients, *self._schedulers.values(), *self._agents.links]
         wait([*sources, self._compute.wake_fd], milliseconds / 1e3)
 
     def _receive(self, name: str, link: Link) -> None:
@@ -181,6 +203,8 @@ class _Shell:
                     failpoint("agent.send", message)
                     if link in self._schedulers:
                         self._schedulers[link].send(message)  # periodic; may be lost
+                    elif link == AGENTS:
+                        self._agents.send(peer.decode(), message)
                     else:
                         self._outbox.send(peer, message, time.monotonic())
                 case StartStep():
@@ -189,6 +213,16 @@ class _Shell:
                     self._compute.submit(effect, partial(self._engine.load, effect.deployment))
                 case UnloadModel():
                     self._compute.submit(effect, partial(self._engine.unload, effect.model))
+                case ExportBlocks():
+                    self._compute.submit(effect, partial(self._kv.export, effect))
+                case ImportBlocks():
+                    self._compute.submit(effect, partial(self._kv.take, effect))
+                case EndMove(key):
+                    self._compute.submit(effect, partial(self._kv.end, key))
+                case ConnectAgent(endpoint, server_key):
+                    self._agents.connect(endpoint, server_key)
+                case DisconnectAgent(endpoint):
+                    self._agents.disconnect(endpoint)
                 case SetClock(clock_mhz=clock_mhz):
                     self._device.set_clock_mhz(clock_mhz)
                 case ParkDevice():
@@ -216,6 +250,12 @@ class _Shell:
                 return self._logic.on_loaded(job.deployment.name, loaded, now)
             case UnloadModel():
                 return self._logic.on_unloaded(job.model, cast("FestinaError | None", outcome), now)
+            case ExportBlocks():
+                return self._logic.on_exported(job, cast("Exported | FestinaError", outcome), now)
+            case ImportBlocks():
+                return self._logic.on_imported(job, cast("FestinaError | None", outcome), now)
+            case EndMove():
+                return []
             case ParkDevice():
                 return self._logic.on_parked(now)
             case WakeDevice():

@@ -11,13 +11,19 @@ from typing import get_args
 
 from festina.errors import NotAllowedError
 from festina.messages import (
+    Abandon,
     AnyMessage,
+    Attach,
     Cancel,
     Consolidation,
     Direct,
+    Follow,
     Generate,
     GetCluster,
+    Handover,
+    KvBlocks,
     Leave,
+    Offer,
     Ping,
     Pong,
     Probe,
@@ -40,8 +46,9 @@ class Role(enum.StrEnum):
     SCHEDULER = "scheduler"
 
 
-_CLIENT = frozenset({Submit, GetCluster, Generate, Probe, Cancel, Ping, Pong})
-_AGENT = frozenset({Register, Summary, Leave, Ping, Pong, GetCluster})
+_CLIENT = frozenset({Submit, GetCluster, Generate, Probe, Cancel, Attach, Ping, Pong})
+_MOVES = frozenset({Offer, KvBlocks, Follow, Handover, Abandon})
+_AGENT = frozenset({Register, Summary, Leave, Ping, Pong, GetCluster}) | _MOVES
 _ALLOWED: dict[Role, frozenset[type]] = {
     Role.CLIENT: _CLIENT,
     Role.AGENT: _AGENT,

@@ -187,6 +187,7 @@ def test_a_client_may_ask_and_nothing_more():
         "GetCluster",
         "Generate",
         "Probe",
+        "Attach",
         "Cancel",
         "Ping",
         "Pong",

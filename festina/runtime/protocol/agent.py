@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from festina.config import Config
 from festina.control.choice import LocalRules
 from festina.control.clock_governor import DeviceClock
@@ -22,13 +24,20 @@ from festina.engine.base import BLOCK_TOKENS, LoadedModel, StepResult
 from festina.engine.blocks import BlockManager
 from festina.errors import AgentLostError, EngineLostError, FestinaError, ProtocolError
 from festina.messages import (
+    Abandon,
     AnyMessage,
+    Attach,
     Cancel,
     Drain,
     Failed,
+    Follow,
     Generate,
+    Handover,
+    KvBlocks,
     Leave,
     Load,
+    Migrate,
+    Offer,
     Park,
     Ping,
     Pong,
@@ -39,8 +48,10 @@ from festina.messages import (
     Wake,
 )
 from festina.runtime.protocol.agent_effects import Effect, LoadModel, UnloadModel
+from festina.runtime.protocol.agent_identity import AgentIdentity as AgentIdentity
 from festina.runtime.protocol.agent_links import CLIENTS, SchedulerLinks
 from festina.runtime.protocol.agent_models import ModelTable, Residency
+from festina.runtime.protocol.agent_moves import Moves
 from festina.runtime.protocol.agent_power import Power, PowerState
 from festina.runtime.protocol.agent_recovery import Recovery
 from festina.runtime.protocol.agent_requests import RequestBook
@@ -48,27 +59,11 @@ from festina.runtime.protocol.agent_serving import Serving
 from festina.runtime.protocol.agent_steps import Stepper
 from festina.runtime.protocol.agent_summary import gpu_summary
 from festina.runtime.protocol.effects import Send
+from festina.runtime.protocol.move_effects import AGENTS, ExportBlocks, Exported, ImportBlocks
 from festina.types import ModelState
 
 MEMORY = "memory"
 """Field of the error of a load for which the device has too little memory left."""
-
-
-@dataclass(frozen=True, slots=True)
-class AgentIdentity:
-    """Who this agent is.
-
-    Attributes:
-        agent: Name.
-        epoch: New, and larger, for every process that bears this name.
-        endpoint: Where it listens to clients.
-        public_key: Key that they pin; "" without keys.
-    """
-
-    agent: str
-    epoch: int
-    endpoint: str
-    public_key: str = ""
 
 
 @dataclass(slots=True)
@@ -132,6 +127,7 @@ class AgentLogic:
             self._serving,
             self._steps,
         )
+        self._moves = Moves(identity, config, device, self._scheduler, self._models, self._serving)
         self._preloads = Preloads()
         self._summaries = 0
         self._summary_at = 0.0
@@ -155,6 +151,11 @@ class AgentLogic:
     def ledger(self) -> EnergyLedger[int]:
         """Who has used how many joules. Read only."""
         return self._serving.ledger
+
+    @property
+    def moves(self) -> Moves:
+        """Requests on their way from and to other agents. Read only."""
+        return self._moves
 
     @property
     def preloads(self) -> Preloads:
@@ -182,6 +183,9 @@ class AgentLogic:
         if link in self._links:
             if not isinstance(message, ProtocolError):
                 effects += self._on_scheduler(link, message, now)
+        elif link == AGENTS:
+            if not isinstance(message, ProtocolError):
+                effects += self._moves.on_agent(peer.decode(), message, now)
         else:
             self._serving.clients.heard(peer, now)
             effects += self._on_client(peer, message, now)
@@ -189,6 +193,7 @@ class AgentLogic:
 
     def on_peer_lost(self, peer: bytes, error: FestinaError | None, now: float) -> list[Effect]:
         """A client cannot be reached (None), or is cut off with an error: its requests end."""
+        self._moves.on_peer_lost(peer)
         return self._serving.leave(peer, error, now) + self._pump(now)
 
     def on_step_done(
@@ -197,13 +202,13 @@ class AgentLogic:
         """A step has ended, well or not."""
         effects = self._steps.settle(step_id, result, now)
         if isinstance(result, EngineLostError):
-            effects += self._recovery.on_lost(result, now)
+            effects += self._lost(result, now)
         return effects + self._pump(now)
 
     def on_loaded(self, model: str, loaded: LoadedModel | FestinaError, now: float) -> list[Effect]:
         """A load has ended; requests that waited for it are queued, or end with its error."""
         if isinstance(loaded, EngineLostError):  # it will be loaded again with the others
-            return self._recovery.on_lost(loaded, now) + self._pump(now)
+            return self._lost(loaded, now) + self._pump(now)
         residency = self._models[model]
         if isinstance(loaded, FestinaError) and loaded.field == MEMORY:
             victim = self._models.make_way()
@@ -217,7 +222,8 @@ class AgentLogic:
             residency.loaded = None
             if preload and self._preloads.error is None:
                 self._preloads.error = loaded
-            effects = self._serving.fail_model(model, loaded, now)
+            effects = self._moves.on_model_lost(model, now)
+            effects += self._serving.fail_model(model, loaded, now)
             if model in self._scheduler.lanes:  # it was lost, and does not come back
                 self._scheduler.remove_model(model)
             return effects + self._pump(now)
@@ -238,11 +244,29 @@ class AgentLogic:
         residency.loaded = None
         effects: list[Effect] = []
         if isinstance(error, EngineLostError):
-            effects += self._recovery.on_lost(error, now)
+            effects += self._lost(error, now)
         elif error is not None:
             return self._serving.fail_waiting(model, error, now) + self._pump(now)
         if residency.requests:
             effects += self._models.want(model, now)
+        return effects + self._pump(now)
+
+    def on_exported(
+        self, effect: ExportBlocks, outcome: Exported | FestinaError, now: float
+    ) -> list[Effect]:
+        """KV blocks were read, or could not be."""
+        effects = self._moves.on_exported(effect, outcome, now)
+        if isinstance(outcome, EngineLostError):
+            effects += self._lost(outcome, now)
+        return effects + self._pump(now)
+
+    def on_imported(
+        self, effect: ImportBlocks, error: FestinaError | None, now: float
+    ) -> list[Effect]:
+        """KV blocks are in the pool, or why not."""
+        effects = self._moves.on_imported(effect, error, now)
+        if isinstance(error, EngineLostError):
+            effects += self._lost(error, now)
         return effects + self._pump(now)
 
     def on_parked(self, now: float) -> list[Effect]:
@@ -257,9 +281,13 @@ class AgentLogic:
         self._power.woken(now)
         return self._pump(now)
 
+    def _lost(self, error: FestinaError, now: float) -> list[Effect]:
+        return self._moves.on_engine_lost(now) + self._recovery.on_lost(error, now)
+
     def on_checked(self, error: FestinaError | None, now: float) -> list[Effect]:
         """The engine was asked whether it lives."""
-        return self._recovery.on_checked(error, now) + self._pump(now)
+        effects = self._moves.on_engine_lost(now) if error is not None else []
+        return effects + self._recovery.on_checked(error, now) + self._pump(now)
 
     def on_timer(self, now: float) -> list[Effect]:
         """Time has passed `next_timer`; calling it sooner does no harm."""
@@ -268,6 +296,7 @@ class AgentLogic:
         effects += pings
         for peer in gone:
             effects += self._serving.leave(peer, None, now)
+        effects += self._moves.on_timer(now)
         effects += self._unload_expired(now)
         effects += self._recovery.on_timer(now)
         if self._links.welcome and now >= self._summary_at:
@@ -282,6 +311,7 @@ class AgentLogic:
             self._models.next_timer(),
             self._power.next_timer,
             self._recovery.next_timer,
+            self._moves.next_timer,
             self._summary_at if self._links.welcome else float("inf"),
             self._steps.wait_until,
         )
@@ -289,7 +319,7 @@ class AgentLogic:
     def on_stop(self, now: float) -> list[Effect]:
         """The agent ends: every request ends with an error, the scheduler is told. Final."""
         error = AgentLostError("the agent is shutting down", field="agent")
-        effects = self._serving.fail_all(error, now)
+        effects = self._moves.stop() + self._serving.fail_all(error, now)
         self._steps.stopped = True
         return [*effects, *self._leave]
 
@@ -297,7 +327,8 @@ class AgentLogic:
 
     def _pump(self, now: float) -> list[Effect]:
         """Park if that is wanted and nothing is left, and start what should run now."""
-        return [*self._park(now), *self._steps.pump(now)]
+        moves = self._moves.advance(now)
+        return [*moves, *self._park(now), *self._steps.pump(now)]
 
     def _park(self, now: float) -> list[Effect]:
         self._power.lapse(now)
@@ -327,6 +358,8 @@ class AgentLogic:
             self._models[message.model].draining = True
             return []
         match message:
+            case Migrate():
+                return self._moves.order(message, now)
             case Drain(lease_ms):
                 self._power.drain(lease_ms, now)
             case Park():
@@ -339,11 +372,18 @@ class AgentLogic:
     def _on_client(
         self, peer: bytes, message: AnyMessage | ProtocolError, now: float
     ) -> list[Effect]:
+        moved = (
+            [] if isinstance(message, ProtocolError) else self._moves.on_client(peer, message, now)
+        )
         match message:
+            case Offer() | KvBlocks() | Follow() | Handover() | Abandon() | Attach():
+                return moved
+            case Generate() | Probe() if moved:
+                return moved
             case Generate():
                 return self._serving.on_generate(peer, message, now)
             case Cancel():
-                return self._serving.cancel(peer, message.request_id, now)
+                return moved + self._serving.cancel(peer, message.request_id, now)
             case Probe():
                 return [self._serving.on_probe(peer, message)]
             case Ping():
@@ -355,7 +395,7 @@ class AgentLogic:
         error = ProtocolError(
             f"an agent does not take a {type(message).__name__} from a client",
             field="frame",
-            expected="Generate, Cancel, Probe, Ping or Pong",
+            expected="Generate, Attach, Cancel, Probe, Ping or Pong",
         )
         return [Send(CLIENTS, peer, Failed("", error.info()))]
 
@@ -388,4 +428,5 @@ class AgentLogic:
             self._steps.clock_target_mhz,
             now,
         )
+        gpu = replace(gpu, moving=self._moves.moving)
         return self._links.tell(Summary(self._identity.agent, self._identity.epoch, gpu))

@@ -8,6 +8,7 @@ from festina.config import DeploymentConfig
 from festina.engine.base import Batch
 from festina.errors import FestinaError
 from festina.runtime.protocol.effects import Send
+from festina.runtime.protocol.move_effects import BlockEffect, LinkEffect
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,9 @@ class GiveUp:
     error: FestinaError
 
 
-EngineEffect = StartStep | LoadModel | UnloadModel | ParkDevice | WakeDevice | CheckEngine
+EngineEffect = (
+    StartStep | LoadModel | UnloadModel | ParkDevice | WakeDevice | CheckEngine | BlockEffect
+)
 """Carried out one after the other, in the order given, and reported in it."""
 
-Effect = Send | EngineEffect | SetClock | GiveUp
+Effect = Send | EngineEffect | SetClock | GiveUp | LinkEffect

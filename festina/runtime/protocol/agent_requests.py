@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from festina.control.sequence import Sequence
 from festina.engine.stream import OutputText
 from festina.messages import Generate
+from festina.runtime.protocol.agent_replay import Replay
 
 ENDED_MAX = 4096
 """Ended requests that are remembered, so that a repeated `Generate` does not run twice."""
@@ -26,6 +27,11 @@ class Request:
         sequence: Its sequence; None while its model is on the way.
         decoder: Turns its tokens into text; None while its model is on the way.
         losses: Steps of it in which the engine was lost since its last token.
+        carried_j: Joules that it has used at other agents.
+        carried_modelled: Some of these are modelled.
+        moves: How often it has moved.
+        replay: What its client has been told; None unless it has moved here.
+        attached: Its client can be told; else `peer` is a stand-in until it comes.
     """
 
     number: int
@@ -35,6 +41,11 @@ class Request:
     sequence: Sequence | None = None
     decoder: OutputText | None = None
     losses: int = 0
+    carried_j: float = 0.0
+    carried_modelled: bool = False
+    moves: int = 0
+    replay: Replay | None = None
+    attached: bool = True
 
     @property
     def request_id(self) -> str:
@@ -60,12 +71,31 @@ class RequestBook:
 
     def open(self, peer: bytes, message: Generate, now: float) -> Request:
         """A new request. Its name must not be active."""
-        self._opened += 1
-        request = Request(self._opened, peer, message, now)
-        self._by_number[request.number] = request
-        self._by_name[peer, request.request_id] = request
-        self._by_peer.setdefault(peer, set()).add(request.number)
+        request = Request(self.new_number(), peer, message, now)
+        self.admit(request)
         return request
+
+    def new_number(self) -> int:
+        """The number of the next request."""
+        self._opened += 1
+        return self._opened
+
+    def admit(self, request: Request) -> None:
+        """Put in a request from elsewhere. Its number and name must not be active."""
+        self._by_number[request.number] = request
+        self._by_name[request.peer, request.request_id] = request
+        self._by_peer.setdefault(request.peer, set()).add(request.number)
+
+    def rename(self, request: Request, peer: bytes) -> bool:
+        """It belongs to another peer now, which has no active request of this name.
+
+        Returns:
+            Whether the peer that had it has no other request here.
+        """
+        last = self._take_out(request)
+        request.peer = peer
+        self.admit(request)
+        return last
 
     def end(self, request: Request) -> bool:
         """Take it out.
@@ -73,12 +103,16 @@ class RequestBook:
         Returns:
             Whether its client has no other request here.
         """
-        del self._by_number[request.number]
-        del self._by_name[request.peer, request.request_id]
+        last = self._take_out(request)
         self._ended[request.peer, request.request_id] = request.message.ticket
         self._ended.move_to_end((request.peer, request.request_id))
         if len(self._ended) > ENDED_MAX:
             self._ended.popitem(last=False)
+        return last
+
+    def _take_out(self, request: Request) -> bool:
+        del self._by_number[request.number]
+        del self._by_name[request.peer, request.request_id]
         numbers = self._by_peer[request.peer]
         numbers.remove(request.number)
         if not numbers:

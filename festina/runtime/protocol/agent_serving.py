@@ -27,7 +27,7 @@ from festina.runtime.protocol.agent_models import ModelTable, Residency
 from festina.runtime.protocol.agent_requests import Request, RequestBook
 from festina.runtime.protocol.agent_summary import free_in_ms
 from festina.runtime.protocol.effects import Send
-from festina.types import FinishReason, ModelState, Usage
+from festina.types import FinishReason, ModelState, Provenance, Usage
 
 TICKETS_MAX = 4096
 RETRY_AFTER_MS_MIN = 100
@@ -49,6 +49,7 @@ class Serving:
         clients: Who waits for them.
         ledger: Who has used how many joules.
         lengths: Predictor of each deployment's output lengths.
+        coming: Requests of other agents that may come here, or come back.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Serving:
         self._models = models
         self._tickets: deque[int] = deque(maxlen=TICKETS_MAX)
         self.requests = RequestBook()
+        self.coming = 0
         self.clients = ClientRoster(config.link.heartbeat_s, config.agent.client_timeout_s)
         self.ledger: EnergyLedger[int] = EnergyLedger()
         self.lengths = {item.name: LengthPredictor() for item in config.deployments}
@@ -117,7 +119,7 @@ class Serving:
                 "this request has ended", field="request_id", expected="one that has not"
             )
         check_generate(message)
-        waiting = sum(1 for request in self.requests if self._is_waiting(request))
+        waiting = self.waiting
         if waiting >= self._waiting_max:
             wait_ms = round(free_in_ms(self._scheduler, now))
             raise OverloadedError(
@@ -126,6 +128,16 @@ class Serving:
                 expected=f"fewer than {self._waiting_max}",
                 retry_after_ms=min(max(wait_ms, RETRY_AFTER_MS_MIN), RETRY_AFTER_MS_MAX),
             )
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have no KV blocks, here or on their way here."""
+        return self.coming + sum(1 for request in self.requests if self._is_waiting(request))
+
+    @property
+    def full(self) -> bool:
+        """Whether no more can wait."""
+        return self.waiting >= self._waiting_max
 
     @staticmethod
     def _is_waiting(request: Request) -> bool:
@@ -212,7 +224,7 @@ class Serving:
             return self._finish(request, seq, FinishReason.STOP, index, decoder.flush(), now)
         text = decoder.push(token_id)
         tokens = Tokens(request.request_id, index, (token_id,), text)
-        sent: list[Effect] = [Send(CLIENTS, request.peer, tokens)]
+        sent = self._say(request, tokens)
         if decoder.stopped:
             return sent + self._finish(request, seq, FinishReason.STOP, index + 1, "", now)
         if seq.output_tokens == seq.max_tokens:
@@ -235,9 +247,10 @@ class Serving:
         usage = Usage(
             input_tokens=seq.prompt_tokens,
             output_tokens=output_tokens,
-            energy_j=self.ledger.energy_j(request.number),
-            energy_source=energy.source,
+            energy_j=request.carried_j + self.ledger.energy_j(request.number),
+            energy_source=Provenance.MODELLED if request.carried_modelled else energy.source,
             preemptions=seq.preemptions,
+            moves=request.moves,
         )
         return self._end(request, Finished(request.request_id, reason, usage, held), now)
 
@@ -290,4 +303,13 @@ class Serving:
             self._scheduler.remove(request.sequence)
             self.ledger.settle(self._device.energy_j(now).value)
             self.ledger.close(request.number)
-        return [Send(CLIENTS, request.peer, last)] if last is not None else []
+        if request.replay is not None:
+            request.replay.ended_at = now
+        return self._say(request, last) if last is not None else []
+
+    @staticmethod
+    def _say(request: Request, message: Tokens | Finished | Failed) -> list[Effect]:
+        """Tell its client, if that is there; after a move it may ask for it again."""
+        if request.replay is not None:
+            request.replay.keep(message)
+        return [Send(CLIENTS, request.peer, message)] if request.attached else []

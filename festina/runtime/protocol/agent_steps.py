@@ -103,12 +103,14 @@ class Stepper:
 
     def _chunk(self, planned: PlannedChunk) -> Chunk:
         seq = planned.sequence
-        sampling = self._serving.requests.get(seq.number).message.sampling
+        sampling = None  # and so for what is prefilled ahead of its request
+        if planned.samples:
+            sampling = self._serving.requests.get(seq.number).message.sampling
         return Chunk(
             token_ids=np.array(seq.token_ids[seq.cached : seq.cached + planned.tokens], np.int32),
             start=seq.cached,
             blocks=np.array(seq.blocks, np.int32),
-            sampling=sampling if planned.samples else None,
+            sampling=sampling,
             output_index=seq.output_tokens,
         )
 
@@ -118,6 +120,9 @@ class Stepper:
         numbers = [chunk.sequence.number for chunk in step.chunks]
         if isinstance(error, EngineLostError):
             numbers = [number for number in numbers if self._to_blame(number)]
+        for chunk in step.chunks:
+            if chunk.sequence.ahead:  # which is no request yet: its move will see it
+                self._scheduler.remove(chunk.sequence)
         return [
             effect for number in numbers for effect in self._serving.fail_one(number, error, now)
         ]

@@ -30,11 +30,13 @@ from festina.errors import (
 from festina.messages import (
     Accepted,
     AnyMessage,
+    Attached,
     Cancel,
     Cluster,
     Failed,
     Finished,
     Generate,
+    Moving,
     Ping,
     Placed,
     Pong,
@@ -58,6 +60,7 @@ from festina.runtime.protocol.client_links import (
     Heartbeats,
     Schedulers,
 )
+from festina.runtime.protocol.client_moves import ClientMoves
 from festina.runtime.protocol.client_retry import Retries
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.request import Event, Job, Request, Stage
@@ -86,6 +89,7 @@ class ClientLogic:
         self._tick = 0.0
         self._requests: dict[str, Request] = {}
         self._agents: dict[str, AgentLink] = {}
+        self._moves = ClientMoves(self._agents)
         self._heartbeats = Heartbeats(link)
         self._question = ClusterQuestion(limits, self._schedulers)
         self.counters = Counters()
@@ -198,9 +202,9 @@ class ClientLogic:
     def _on_agent(self, agent: AgentLink, message: AnyMessage, now: float) -> list[Effect]:
         match message:
             case Tokens(request_id) | Accepted(request_id):
-                if request_id not in agent.request_ids:
+                request = self._request_of(agent, request_id)
+                if request is None:
                     return [*self._stray(), agent.send(Cancel(request_id))]
-                request = self._requests[request_id]
                 self._hear(request, now)
                 if isinstance(message, Tokens):
                     return self._take(request, message, now)
@@ -208,7 +212,14 @@ class ClientLogic:
             case Finished(request_id) if request_id in agent.request_ids:
                 return self._finish(self._requests[request_id], message, now)
             case Failed(request_id, error) if request_id in agent.request_ids:
-                return self._fail(self._requests[request_id], from_info(error), now)
+                request = self._requests[request_id]
+                if self._moves.is_target(request.trail, agent):
+                    return self._stay(request, now)
+                return self._fail(request, from_info(error), now)
+            case Moving(request_id) if request_id in agent.request_ids:
+                return self._follow(agent, self._requests[request_id], message, now)
+            case Attached(request_id) if request_id in agent.request_ids:
+                return self._arrive(self._requests[request_id], message, now)
             case Failed("", error):
                 return self._unreadable(Stage.SENT, agent.request_ids, from_info(error), now)
             case Ping(nonce):
@@ -237,7 +248,64 @@ class ClientLogic:
         """No link to that agent can be opened: its requests end with `error`."""
         agent = self._agents.pop(endpoint)
         lost = [self._requests[name] for name in sorted(agent.request_ids)]
-        return [effect for request in lost for effect in self._end(request, error, now)]
+        return [
+            effect
+            for request in lost
+            for effect in (
+                self._stay(request, now)
+                if self._moves.is_target(request.trail, agent)
+                else self._end(request, error, now)
+            )
+        ]
+
+    # Requests that move
+
+    def _request_of(self, agent: AgentLink, request_id: str) -> Request | None:
+        """The request, if that agent has it, will have it, or has had it."""
+        request = self._requests.get(request_id)
+        if request is None or request_id in agent.request_ids:
+            return request
+        return request if agent.endpoint in request.trail.former else None
+
+    def _follow(
+        self, agent: AgentLink, request: Request, moving: Moving, now: float
+    ) -> list[Effect]:
+        """Its agent says where it may go, or has gone."""
+        trail, placed = request.trail, request.placed
+        if placed is None or placed.endpoint != agent.endpoint or trail.key == moving.key:
+            return self._stray()
+        if trail.denied == moving.key:
+            error = AgentLostError(f"{moving.agent}, where it moved to, has not got it")
+            return self._resume(request, error, now)
+        self._hear(request, now)
+        return self._moves.follow(trail, moving, request.outputs, now)
+
+    def _arrive(self, request: Request, attached: Attached, now: float) -> list[Effect]:
+        """An agent says that it has the request."""
+        trail, placed = request.trail, request.placed
+        if placed is not None and self._moves.knows(trail, attached):
+            request.placed = self._moves.arrive(trail, placed, now)
+            self._hear(request, now)
+        elif trail.key == attached.key:
+            self._hear(request, now)
+        else:
+            return self._stray()
+        return []
+
+    def _stay(self, request: Request, now: float) -> list[Effect]:
+        """It does not go where it was to go: ask the agent that had it."""
+        self._moves.drop(request.trail, request.request_id, now, denied=True)
+        agent = self._agent_of(request)
+        return [] if agent is None else [agent.send(Probe(request.request_id))]
+
+    def _missing(self, request: Request, now: float) -> list[Effect] | None:
+        """Ask for what is missing of a request that has moved; None if that cannot help."""
+        placed = request.placed
+        if placed is None:
+            return None
+        pause_s = self._limits.resend_s
+        asked = self._moves.missing(request.trail, placed, request.outputs, now, pause_s)
+        return None if asked is None else [*asked]
 
     # Steps of a request
 
@@ -274,6 +342,9 @@ class ClientLogic:
             fresh = request.take(tokens, now)
         except ProtocolError as error:
             self.counters.gaps += 1
+            asked = self._missing(request, now)
+            if asked is not None:
+                return asked
             return self._resume(request, error, now, avoid=False, cancel=True)
         if not fresh:
             self.counters.duplicates += 1
@@ -285,7 +356,8 @@ class ClientLogic:
             ended = request.finish(finished)
         except ProtocolError as error:
             self.counters.gaps += 1
-            return self._resume(request, error, now, avoid=False)
+            asked = self._missing(request, now)
+            return self._resume(request, error, now, avoid=False) if asked is None else asked
         return self._end(request, ended, now)
 
     def _fail(self, request: Request, error: FestinaError, now: float) -> list[Effect]:
@@ -325,8 +397,7 @@ class ClientLogic:
         if not self._retries.may_resume(request):
             return self._end(request, error, now, cancel=cancel)
         self.counters.resumed += 1
-        agent = self._agent_of(request)
-        said = [agent.send(Cancel(request.request_id))] if agent is not None and cancel else []
+        said = self._cancels(request) if cancel else []
         placed = request.placed
         request.lose(error, placed.agent if placed is not None and avoid else "", now)
         self._detach(request, now)
@@ -335,13 +406,23 @@ class ClientLogic:
     def _end(
         self, request: Request, event: Event, now: float, *, cancel: bool = False
     ) -> list[Effect]:
-        agent = self._agent_of(request) if cancel else None
+        said = self._cancels(request) if cancel else []
         self._detach(request, now)
         del self._requests[request.request_id]
-        told = Tell(request.request_id, event)
-        return [told] if agent is None else [agent.send(Cancel(request.request_id)), told]
+        return [*said, Tell(request.request_id, event)]
+
+    def _cancels(self, request: Request) -> list[Effect]:
+        """Tell whoever has it, or will have it, that nobody wants it."""
+        target = request.trail.target
+        places = {} if request.placed is None else {request.placed.endpoint: None}
+        if target is not None:
+            places[target.endpoint] = None
+        agents = [self._agents[place] for place in places if place in self._agents]
+        return [agent.send(Cancel(request.request_id)) for agent in agents]
 
     def _detach(self, request: Request, now: float) -> None:
+        self._moves.drop(request.trail, request.request_id, now)
+        request.trail.forget()
         agent = self._agent_of(request)
         if agent is not None:
             agent.request_ids.discard(request.request_id)
@@ -376,7 +457,21 @@ class ClientLogic:
     def _lose(self, agent: AgentLink, what: str, now: float) -> list[Effect]:
         lost = [self._requests[name] for name in sorted(agent.request_ids)]
         error = AgentLostError(f"the agent at {agent.endpoint} {what}")
-        return [effect for request in lost for effect in self._resume(request, error, now)]
+        return [e for request in lost for e in self._lose_one(agent, request, error, now)]
+
+    def _lose_one(
+        self, agent: AgentLink, request: Request, error: FestinaError, now: float
+    ) -> list[Effect]:
+        trail = request.trail
+        if self._moves.is_target(trail, agent):
+            return self._stay(request, now)
+        if trail.target is None or request.placed is None:
+            return self._resume(request, error, now)
+        # It may be at its target already; if not, that says so.
+        attach = self._moves.attach_target(trail, request.outputs)
+        request.placed = self._moves.arrive(trail, request.placed, now)
+        request.since = request.asked = now
+        return [*attach]
 
     def _watch_agent(self, agent: AgentLink, now: float) -> list[Effect]:
         if not agent.request_ids:
@@ -406,11 +501,18 @@ class ClientLogic:
             return []
         request.asked = now
         self.counters.resent += 1
+        return self._ask_again(request, now)
+
+    def _ask_again(self, request: Request, now: float) -> list[Effect]:
+        agent = self._agent_of(request)
         if request.placed is None or agent is None:
             return [*self._schedulers.ask_all(request.submit())]
         if request.stage is Stage.SENT:
             return [agent.send(request.generate(request.placed, now))]
-        return [agent.send(Probe(request.request_id))]
+        also = self._moves.attach_target(request.trail, request.outputs)
+        if request.trail.key:
+            return [*also, *(self._missing(request, now) or [])]
+        return [*also, agent.send(Probe(request.request_id))]
 
     def _give_up(self, request: Request, now: float) -> list[Effect]:
         if request.stage is Stage.SUBMITTED:

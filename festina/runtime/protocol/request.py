@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from festina.errors import FestinaError, ProtocolError
 from festina.messages import Accepted, Finished, Generate, Placed, Submit, Tokens
+from festina.runtime.protocol.client_trail import Trail
 from festina.types import FinishReason, Usage
 
 EXCLUDED_MAX = 8
@@ -98,6 +99,7 @@ class Request:
         given_up: Largest ticket that has been given up; placements up to it come too late.
         resumptions: How often its stream broke and it was submitted again.
         broken: Why it is not running now, if its stream broke.
+        trail: Where it has moved since it was placed.
     """
 
     job: Job
@@ -114,6 +116,7 @@ class Request:
     given_up: int = -1
     resumptions: int = 0
     broken: Break | None = None
+    trail: Trail = field(default_factory=Trail)
     _first: float | None = None
     _last: float = 0.0
     _gaps_ms: list[float] = field(default_factory=list)

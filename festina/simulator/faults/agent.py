@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TypeVar
 
 from festina.control.profiled import ProfiledStepTime
 from festina.device import physics
@@ -31,10 +32,22 @@ from festina.runtime.protocol.agent_links import CLIENTS
 from festina.runtime.protocol.agent_links import SCHEDULER as SCHEDULER_LINK
 from festina.runtime.protocol.agent_links import STANDBY as STANDBY_LINK
 from festina.runtime.protocol.effects import Send
+from festina.runtime.protocol.move_effects import AGENTS as AGENTS_LINK
+from festina.runtime.protocol.move_effects import (
+    ConnectAgent,
+    DisconnectAgent,
+    EndMove,
+    ExportBlocks,
+    ImportBlocks,
+)
+from festina.simulator.faults.kv import SimulatedMover
 from festina.simulator.faults.plan import SCHEDULER, STANDBY, STORM_S
 from festina.simulator.faults.process import Process, Site
 
 _LINKS = {SCHEDULER: SCHEDULER_LINK, STANDBY: STANDBY_LINK}
+Outcome = TypeVar("Outcome")
+
+_COPY_S = 0.001
 _SLOW_S = 1.0
 _FAILED_S = 0.001
 _UNLOAD_S = 0.001
@@ -63,6 +76,9 @@ class AgentProcess(Process):
         self._engine = SimulatedEngine(
             self._device, noise, clock=lambda: self.now, sleep=lambda _: None
         )
+        self._mover = SimulatedMover(self._engine, site.memory, self.epoch)
+        self._links: dict[str, bytes] = {}
+        self._opened = 0
         self._engine_lost = False
         self._free_at = 0.0
         self._lost: list[tuple[bytes, FestinaError | None]] = []
@@ -71,7 +87,7 @@ class AgentProcess(Process):
             item.name: item.weights.removeprefix(PREFIX) for item in config.deployments
         }
         self.logic = site.parts.agent(
-            AgentIdentity(name, self.epoch, endpoint_of(name)),
+            AgentIdentity(name, self.epoch, endpoint_of(name), host=site.plan.hosts[name]),
             config,
             self._device,
             lambda loaded: ProfiledStepTime(table, self._weights[loaded.model]),
@@ -84,9 +100,22 @@ class AgentProcess(Process):
         if source in (SCHEDULER, STANDBY):
             self._act(self.logic.on_message(_LINKS[source], b"", message, self.now))
             return
+        if identity.startswith(f"{self.name}/".encode()):  # over a link of its own
+            endpoint = endpoint_of(source)
+            if self._links.get(endpoint) != identity:
+                self.tell_closed(source, identity)
+                return
+            self._act(self.logic.on_message(AGENTS_LINK, endpoint.encode(), message, self.now))
+            return
         if isinstance(message, Generate):
             self.site.watch.agent_heard(self.name, self.epoch, identity, message)
         self._act(self.logic.on_message(CLIENTS, identity, message, self.now))
+
+    def crash(self) -> None:
+        """See `Process`."""
+        super().crash()
+        self._mover.close()
+        self.site.watch.owns(self.name, set(), self.site.network.now)
 
     def timer(self) -> None:
         """See `Process`."""
@@ -117,6 +146,19 @@ class AgentProcess(Process):
                     if gone is None:
                         self._engine.unload(model)
                     self._compute(_UNLOAD_S, partial(self.logic.on_unloaded, model, gone))
+                case ExportBlocks():
+                    outcome = self._copy(partial(self._mover.export, effect))
+                    self._compute(_COPY_S, partial(self.logic.on_exported, effect, outcome))
+                case ImportBlocks():
+                    error = self._copy(partial(self._mover.take, effect))
+                    self._compute(_COPY_S, partial(self.logic.on_imported, effect, error))
+                case EndMove(key):
+                    self._compute(0.0, partial(self._end_move, key))
+                case ConnectAgent(endpoint):
+                    self._opened += 1
+                    self._links[endpoint] = f"{self.name}/{self.epoch}.{self._opened}".encode()
+                case DisconnectAgent(endpoint):
+                    del self._links[endpoint]
                 case SetClock(clock_mhz):
                     self._device.set_clock_mhz(clock_mhz)
                 case ParkDevice():
@@ -143,6 +185,12 @@ class AgentProcess(Process):
             if send.link == link:
                 site.network.send(self.name, scheduler, self.name.encode(), send.message)
                 return
+        if send.link == AGENTS_LINK:
+            endpoint = send.peer.decode()
+            if endpoint in self._links:
+                agent = endpoint.removeprefix("tcp://").partition(":")[0]
+                site.network.send(self.name, agent, self._links[endpoint], send.message)
+            return
         site.watch.agent_sent(self.name, self.epoch, send.peer, send.message, now)
         client = send.peer.partition(b"/")[0].decode()
         if not site.network.send(self.name, client, send.peer, send.message):
@@ -154,6 +202,21 @@ class AgentProcess(Process):
         start = max(self._free_at, self.site.network.now)
         self._free_at = start + duration_s
         self.later(self._free_at - self.site.network.now, lambda: self._act(report(self.now)))
+
+    def _copy(self, copy: Callable[[], Outcome]) -> Outcome | FestinaError:
+        """What became of a copy of blocks."""
+        if gone := self._gone():
+            return gone
+        if self._happens(self.site.plan.engine.step, "copy failed"):
+            return EngineError("a copy failed")
+        try:
+            return copy()
+        except EngineError as error:
+            return error
+
+    def _end_move(self, key: str, now: float) -> list[Effect]:  # noqa: ARG002
+        self._mover.end(key)
+        return []
 
     def _gone(self) -> EngineLostError | None:
         """What an engine says that is gone."""
@@ -199,5 +262,11 @@ class AgentProcess(Process):
             or not (request.sequence.blocks or request.sequence.preemptions)
             for request in self.logic.requests
         )
+        owned = {
+            (request.request_id, request.message.ticket)
+            for request in self.logic.requests
+            if not request.peer.startswith(b"crowd/")
+        }
+        self.site.watch.owns(self.name, owned, self.site.network.now)
         bound, now = self.site.plan.config.agent.waiting_max, self.site.network.now
         self.site.journal.use("requests queued", queued, bound, now, self.name)

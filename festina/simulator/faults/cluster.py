@@ -7,8 +7,8 @@ from functools import partial
 
 from msgspec import Struct
 
-from festina.messages import Generate
-from festina.simulator.faults.agent import AgentProcess
+from festina.messages import Generate, Migrate
+from festina.simulator.faults.agent import AgentProcess, endpoint_of
 from festina.simulator.faults.audit import Audit
 from festina.simulator.faults.client import ClientProcess
 from festina.simulator.faults.demand import Ask
@@ -24,6 +24,7 @@ from festina.simulator.faults.plan import (
     STANDBY,
     STORM_S,
     Crowd,
+    Move,
     Order,
     Outage,
     Plan,
@@ -105,6 +106,8 @@ class FaultCluster:
                 self._network.at(outage.at, partial(self._strike, outage))
         for order in plan.orders:
             self._network.at(order.at, partial(self._order, order))
+        for move in plan.moves:
+            self._network.at(move.at, partial(self._move, move))
         for crowd in plan.crowds:
             self._network.at(crowd.at, partial(self._crowd, crowd))
         for ask in plan.asks:
@@ -178,6 +181,16 @@ class FaultCluster:
         self.journal.fault(self._network.now, type(order.order).__name__.lower(), order.agent)
         self._network.send(SCHEDULER, order.agent, order.agent.encode(), order.order)
 
+    def _move(self, move: Move) -> None:
+        """As if its scheduler had sent it, which knows the target as it is now."""
+        target = self._processes[move.target]
+        assert isinstance(target, AgentProcess)  # noqa: S101 - for the type checker
+        self.journal.fault(self._network.now, "migrate", move.agent)
+        order = Migrate(
+            move.model, move.target, target.epoch, endpoint_of(move.target), method=move.method
+        )
+        self._network.send(SCHEDULER, move.agent, move.agent.encode(), order)
+
     def _crowd(self, crowd: Crowd) -> None:
         agent = self._processes[crowd.agent]
         assert isinstance(agent, AgentProcess)  # noqa: S101 - for the type checker
@@ -229,6 +242,8 @@ class FaultCluster:
             if isinstance(process, AgentProcess):
                 if len(process.logic.requests):
                     found.append(f"{name} still has {len(process.logic.requests)} requests")
+                if process.logic.moves.moving or process.logic.moves.incoming:
+                    found.append(f"{name} still has moves under way")
                 if process.blocks_taken():
                     found.append(f"{name} still has {process.blocks_taken()} KV blocks in use")
             elif isinstance(process, ClientProcess) and process.alive:

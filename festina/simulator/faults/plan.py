@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -17,6 +18,7 @@ AGENTS = tuple(f"agent{number}" for number in range(3))
 CLIENTS = tuple(f"client{number}" for number in range(3))
 SCHEDULER = "scheduler"
 STANDBY = "standby"
+METHODS: tuple[Literal["cheapest", "copy", "recompute"], ...] = ("cheapest", "copy", "recompute")
 
 STORM_S = 10.0
 """Faults begin at 0 and have ended by then; crashed processes are back."""
@@ -113,6 +115,17 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """An agent is told to give its requests of a model to another one, as that is then."""
+
+    at: float
+    agent: str
+    target: str
+    model: str
+    method: Literal["cheapest", "copy", "recompute"]
+
+
+@dataclass(frozen=True, slots=True)
 class Crowd:
     """Many requests that no scheduler has placed come to an agent at once, from a mute client."""
 
@@ -134,6 +147,8 @@ class Plan:
         outages: Processes that crash or freeze; clients that crash stay away.
         engine: Of all agents.
         orders: Of a consolidator.
+        moves: Requests that go from agent to agent.
+        hosts: Where agents are: those of one host share memory.
         crowds: Requests past the scheduler.
         asks: Requests.
         audit_down_s: How long the scheduler is away at the audit.
@@ -149,6 +164,8 @@ class Plan:
     outages: tuple[Outage, ...]
     engine: EngineFaults
     orders: tuple[Order, ...]
+    moves: tuple[Move, ...]
+    hosts: dict[str, str]
     crowds: tuple[Crowd, ...]
     asks: tuple[Ask, ...]
     audit_down_s: float
@@ -173,6 +190,7 @@ def draw_plan(seed: int) -> Plan:
     """The plan of a seed; each kind of fault is in some plans and not in others."""
     rng, more = random.Random(f"faults/{seed}"), random.Random(f"more faults/{seed}")
     engines = random.Random(f"faults/{seed}/engines")
+    moves = random.Random(f"faults/{seed}/moves")
     config = _config(rng)
     if more.random() < 0.5:
         pair = replace(config.scheduler, standby_endpoint="tcp://standby:1")
@@ -206,6 +224,8 @@ def draw_plan(seed: int) -> Plan:
             _sometimes(engines, 0.02),
         ),
         orders=(*_orders(rng, models), *_parks(engines)),
+        moves=tuple(_moves(moves, models)),
+        hosts=_hosts(moves),
         crowds=tuple(
             Crowd(rng.uniform(1.0, STORM_S - 3.0), rng.choice(AGENTS), rng.randint(20, 100))
             for _ in range(rng.choice((0, 0, 1)))
@@ -305,3 +325,16 @@ def _parks(rng: random.Random) -> Iterator[Order]:
     for _ in range(rng.choice((0, 3, 12))):
         order = Park() if rng.random() < 0.7 else Wake()
         yield Order(rng.uniform(0.5, STORM_S), rng.choice(AGENTS), order)
+
+
+def _moves(rng: random.Random, models: tuple[str, ...]) -> Iterator[Move]:
+    """Drains of one agent into another, some of them at once and there and back."""
+    for _ in range(rng.choice((0, 20, 100))):
+        agent, target = rng.sample(AGENTS, 2)
+        method = rng.choice(METHODS)
+        yield Move(rng.uniform(0.5, AUDIT_S), agent, target, rng.choice(models), method)
+
+
+def _hosts(rng: random.Random) -> dict[str, str]:
+    hosts = rng.choice((1, 2, len(AGENTS)))
+    return {agent: f"host{number % hosts}" for number, agent in enumerate(AGENTS)}

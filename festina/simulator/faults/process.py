@@ -13,6 +13,7 @@ from festina.runtime.protocol.agent import AgentLogic
 from festina.runtime.protocol.client import ClientLogic
 from festina.runtime.protocol.scheduler import SchedulerLogic
 from festina.simulator.faults.journal import Journal
+from festina.simulator.faults.kv import Memory
 from festina.simulator.faults.network import LATENCY_S, Network
 from festina.simulator.faults.plan import Plan
 from festina.simulator.faults.profiles import Profiles
@@ -43,6 +44,7 @@ class Site:
         profiles: Of the devices.
         parts: The logic of processes.
         epochs: A larger one for every process that starts.
+        memory: What agents share.
     """
 
     plan: Plan
@@ -52,6 +54,7 @@ class Site:
     profiles: Profiles
     parts: Parts
     epochs: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    memory: Memory = field(default_factory=dict)
 
 
 class Process(ABC):

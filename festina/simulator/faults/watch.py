@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from festina.errors import ErrorInfo, FestinaError, OverloadedError
-from festina.messages import Accepted, AnyMessage, Failed, Finished, Generate, Refused, Tokens
+from festina.messages import (
+    Accepted,
+    AnyMessage,
+    Attached,
+    Failed,
+    Finished,
+    Generate,
+    Refused,
+    Tokens,
+)
 from festina.runtime.protocol.request import Ended, Event, Job
 from festina.simulator.faults.demand import GENEROUS, Ask, right_answer
 from festina.simulator.faults.journal import Journal
@@ -61,6 +70,9 @@ class Watch:
         self._plan = plan
         self._seen: dict[tuple[str, str], Seen] = {}
         self._runs: dict[tuple[str, int, bytes, str], Run] = {}
+        self._owned: dict[str, set[tuple[str, int]]] = {}
+        self._keys: set[str] = set()
+        self._owners: dict[tuple[str, int], str] = {}
 
     # Callers
 
@@ -157,12 +169,32 @@ class Watch:
         if key not in self._runs or self._runs[key].ticket < generate.ticket:
             self._runs[key] = Run(generate.ticket, outputs=len(generate.received))
 
+    def owns(self, agent: str, requests: set[tuple[str, int]], now: float) -> None:
+        """An agent has these requests, by id and ticket: nobody else may have one of them."""
+        before = self._owned.get(agent, set())
+        for request in before - requests:
+            if self._owners.get(request) == agent:
+                del self._owners[request]
+        for request in sorted(requests - before):
+            other = self._owners.setdefault(request, agent)
+            if other != agent:
+                self._journal.breach(1, now, f"{agent} and {other} both have {request}")
+        self._owned[agent] = requests
+
     def agent_sent(
         self, agent: str, epoch: int, peer: bytes, message: AnyMessage, now: float
     ) -> None:
         """An agent says something to a client: it runs a request once, and ends it once."""
         if isinstance(message, Failed):
             self._refusal(message.error, now)
+        if isinstance(message, Attached):  # whatever was said before, it goes on from there
+            place = agent, epoch, peer, message.request_id
+            ticket = self._runs[place].ticket if place in self._runs else 0
+            self._runs[place] = Run(ticket, accepted=True, outputs=message.index)
+            if message.key not in self._keys:
+                self._keys.add(message.key)
+                self._journal.fault(now, "moved", message.request_id)
+            return
         if not isinstance(message, Accepted | Tokens | Finished | Failed):
             return
         run = self._runs.get((agent, epoch, peer, message.request_id))
