@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -73,7 +74,8 @@ def write_gpu_profile(config: Config, ask: Ask) -> Path:
     """
     ordinal = int(ask.gpu.partition(":")[2])
     parked_w = bare_power_w(ordinal, time.monotonic, time.sleep)  # before there is any context
-    device, engine = open_engine(ask.gpu, config, time.monotonic())
+    inline = replace(config, agent=replace(config.agent, host_engine="inline"))
+    device, engine = open_engine(ask.gpu, inline, time.monotonic())
     try:
         with Nvml() as nvml:
             machine = f"{device.kind}, driver {nvml.driver_version()}"

@@ -21,9 +21,12 @@ def open_weights(path: Path) -> ModelFile:
         WeightsError: It is missing, truncated or inconsistent.
         UnsupportedModelError: It has a version, architecture or type that is not implemented.
     """
-    if path.is_dir() or path.suffix == ".safetensors":
-        return SafetensorsFile(path)
-    return GgufFile(path)
+    return SafetensorsFile(path) if is_safetensors(path) else GgufFile(path)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether this is a folder of safetensors files, or one of them."""
+    return path.is_dir() or path.suffix == ".safetensors"
 
 
 def open_tokenizer(file: ModelFile, config: DecoderConfig) -> TextTokenizer:

@@ -79,8 +79,10 @@ def build(gpu: str, config: Config, now: float) -> Built:
         device.clocks_mhz = ()  # which the scheduler is told, too
     if gpu == "cpu":
         built = Built(device, engine, lambda loaded: LearnedStepTime(cpu_prior(loaded)))
-        return _hosted(built, engine) if isinstance(engine, HostedEngine) else built
-    built = _profiled(device, engine, config)
+    else:
+        built = _profiled(device, engine, config)
+    if isinstance(engine, HostedEngine):
+        return _hosted(built, engine)
     if not isinstance(device, SimulatedDevice):
         return built
     wake_s = device.gpu.wake_ms / 1e3
@@ -103,7 +105,6 @@ def open_engine(gpu: str, config: Config, now: float) -> tuple[Device, Engine]:
         simulated = SimulatedDevice(physics.gpu_named(which or DEFAULT_SIMULATED), now=now)
         return simulated, SimulatedEngine(simulated)
     if kind == "cuda" and which.isdecimal():
-        _refuse_process(gpu, config)
         return _open_cuda(int(which), config, now)
     raise ConfigError(f"no device of kind {gpu!r}", field="gpu", expected=_EXPECTED)
 
@@ -120,9 +121,14 @@ def _refuse_process(gpu: str, config: Config) -> None:
 def _cpu_engine(config: Config) -> Engine:
     if config.agent.host_engine == "inline":
         return CpuEngine(Path(config.models_dir) if config.models_dir else None)
+    return _host(Open("cpu", config.models_dir), config)
+
+
+def _host(opening: Open, config: Config) -> HostedEngine:
+    """An engine in a process of its own, which has begun to start."""
     hot_bytes_max = int(config.agent.hot_share * machine_memory_bytes())
     bounds = Bounds(config.agent.step_timeout_s, config.agent.load_timeout_s)
-    return HostedEngine(Open("cpu", "", config.models_dir), Images(hot_bytes_max), bounds)
+    return HostedEngine(opening, Images(hot_bytes_max), bounds)
 
 
 def _hosted(built: Built, engine: HostedEngine) -> Built:
@@ -132,11 +138,23 @@ def _hosted(built: Built, engine: HostedEngine) -> Built:
 
 def _open_cuda(ordinal: int, config: Config, now: float) -> tuple[Device, Engine]:
     """The GPU first, so that whatever is wrong with it is told before what is not installed."""
+    if config.agent.host_engine != "inline":
+        return _host_cuda(ordinal, config, now)
     ladder = open_ladder(ordinal)
     with ExitStack() as undo:
         device = hold_device(ordinal, now, ladder.partitions)
         undo.callback(device.close)
         engine = _cuda_engine(ordinal, ladder, config)
+        undo.pop_all()
+    return device, engine
+
+
+def _host_cuda(ordinal: int, config: Config, now: float) -> tuple[Device, Engine]:
+    """The context and its ladder are the process'; this one reads sensors and sets clocks."""
+    with ExitStack() as undo:
+        engine = _host(Open("cuda", config.models_dir, ordinal=ordinal), config)
+        undo.callback(engine.close)
+        device = hold_device(ordinal, now, engine.partitions())
         undo.pop_all()
     return device, engine
 

@@ -11,6 +11,7 @@ import pytest
 from engine_driver import MODEL, advance, generate, runs_of
 from gguf_files import tiny_metadata, write_gguf
 from processes import children_of, is_running, open_descriptors, wait_for
+from tiny_models import published_folder
 
 from festina.config import DeploymentConfig
 from festina.engine.cpu.engine import CpuEngine
@@ -107,6 +108,15 @@ def test_errors_of_a_load_are_typed_and_leave_it_usable(engine, weights, tmp_pat
     assert caught.value.field == "model"
     engine.load(deployment(weights))
     assert outputs(engine) == expected
+
+
+def test_a_folder_of_safetensors_is_read_by_the_process_itself(engine, tmp_path):
+    folder = published_folder(tmp_path, "llama")
+    loaded = engine.load(deployment(folder))
+    inline = CpuEngine()
+    assert inline.load(deployment(folder)).shape == loaded.shape
+    assert loaded.tokenizer.encode("hello")
+    assert outputs(engine) == outputs(inline)
 
 
 def test_a_killed_process_is_a_lost_engine_until_it_is_woken(engine, weights, expected):

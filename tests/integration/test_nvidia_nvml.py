@@ -230,4 +230,4 @@ def test_serving_on_a_gpu_without_pytorch_names_the_extra(machine):
     assert code == 1
     assert "unsupported_engine: gpus: models run on GPUs by PyTorch" in err
     assert "pip install 'festina[gpu]'" in err
-    assert [call for _, call in machine.calls()] == ["reset 0 0", "reset 0 0"]
+    assert list(machine.calls()) == []  # its clock has not been touched

@@ -40,11 +40,11 @@ def main(arguments: list[str]) -> int:
     if not isinstance(opening, frames.Open):
         return 2
     try:
-        engine = open_engine(opening)
+        engine, partitions = open_engine(opening)
     except FestinaError as error:
         channel.send(frames.Raised(error.info()))
         return 2
-    channel.send(frames.Ready())
+    channel.send(frames.Ready(partitions))
     Server(channel, engine, fds[0], failpoint).serve()
     return 0
 

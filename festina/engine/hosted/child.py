@@ -13,7 +13,7 @@ from contextlib import suppress
 from festina.engine.cpu import COMPUTE_ENV
 from festina.engine.hosted import frames
 from festina.engine.hosted.channel import Channel, close_all
-from festina.errors import ProtocolError
+from festina.errors import ProtocolError, from_info
 
 END_TIMEOUT_S = 5.0
 """How long a process may take to end by itself, and after that to be reaped."""
@@ -41,7 +41,7 @@ class Child:
                 env=os.environ | COMPUTE_ENV,
             )
         self._channel = Channel(ours)
-        self._ready = False
+        self._ready: frames.Ready | None = None
 
     @property
     def pid(self) -> int:
@@ -58,17 +58,21 @@ class Child:
         with suppress(OSError):  # it is dead: `await_ready` will tell
             self._channel.send(opening, (bulk_fd,), END_TIMEOUT_S)
 
-    def await_ready(self, within_s: float) -> None:
-        """Until it holds its device's context; later calls do nothing.
+    def await_ready(self, within_s: float) -> frames.Ready:
+        """Until it holds its device's context; later calls do not wait.
 
         Raises:
             ChildLostError: It does not get there.
+            FestinaError: Why it refuses to.
         """
-        if not self._ready:
+        if self._ready is None:
             reply = self.hear(within_s)
             if isinstance(reply, frames.Raised):
-                raise ChildLostError(f"could not start: {reply.error.message}")
-            self._ready = True
+                raise from_info(reply.error)
+            if not isinstance(reply, frames.Ready):
+                raise ChildLostError(f"began with {type(reply).__name__}")
+            self._ready = reply
+        return self._ready
 
     def say(self, request: frames.Request, within_s: float, fds: Sequence[int] = ()) -> None:
         """Send a request; `hear` its reply next.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,16 @@ from numpy.typing import NDArray
 
 from festina.config import DeploymentConfig
 from festina.engine import models
-from festina.engine.base import Batch, LoadedModel, StepResult
+from festina.engine.architecture import read_config
+from festina.engine.base import Batch, LoadedModel, StepResult, Tokenizer
 from festina.engine.hosted import bulk, frames
 from festina.engine.hosted.child import Child, ChildLostError
 from festina.engine.hosted.images import Images
+from festina.engine.model_file import is_safetensors, open_tokenizer, open_weights
+from festina.engine.simulated_tokenizer import SimulatedTokenizer
+from festina.engine.weights_name import RANDOM_PREFIX
 from festina.errors import DeviceLostError, EngineError, EngineLostError, FestinaError, from_info
+from festina.types import SmPartition
 
 PREDICTIONS_MAX = 20.0
 """A step that takes so many times what was predicted is stuck, if it is long at all."""
@@ -72,6 +77,19 @@ class HostedEngine:
         """Process id of the child that holds the context; 0 where there is none."""
         child = self._child
         return 0 if child is None else child.pid
+
+    def partitions(self) -> tuple[SmPartition, ...]:
+        """The SM ladder of the process' device, once it has one; empty for a CPU.
+
+        Raises:
+            FestinaError: Why the process refuses to start.
+            EngineLostError: It did not start.
+        """
+        child = self._living()
+        try:
+            return child.await_ready(self._bounds.load_s).partitions
+        except ChildLostError as error:
+            self._lose(error)
 
     def park(self) -> None:
         """End the process, and with it the device's context; keep its weights hot. Idempotent.
@@ -130,15 +148,10 @@ class HostedEngine:
             DeviceError: It does not fit.
             EngineLostError: The process is gone.
         """
-        image = self._images.open(models.resolve(deployment.weights, self._models_dir))
-        fd, layout = self._images.descriptor(image)
-        try:
-            self._say(frames.Load(deployment, layout), self._bounds.load_s, (fd,))
-        finally:
-            os.close(fd)
+        make_tokenizer = self._say_load(deployment)
         error: FestinaError | None = None
         try:
-            tokenizer = self._images.tokenizer(image)
+            tokenizer = make_tokenizer()
         except FestinaError as unusable:
             error = unusable
         loaded = self._hear(frames.Loaded, self._bounds.load_s)
@@ -210,7 +223,31 @@ class HostedEngine:
         if closed:
             self._lose(ChildLostError("is not started: the engine is closed"))
         child.open(self._opening, self._bulk_fd)
-        self.check()
+        try:
+            self.check()
+        except EngineLostError:
+            raise
+        except FestinaError as error:  # it refuses: the device is not there, say
+            self._lose(error)
+
+    def _say_load(self, deployment: DeploymentConfig) -> Callable[[], Tokenizer]:
+        """Ask for a load; gives what makes the tokenizer meanwhile."""
+        if deployment.weights.startswith(RANDOM_PREFIX):
+            self._say(frames.Load(deployment, None), self._bounds.load_s)
+            return SimulatedTokenizer
+        path = models.resolve(deployment.weights, self._models_dir)
+        if is_safetensors(path):  # several files, which the process maps by itself
+            file = open_weights(path)
+            config = read_config(file)
+            self._say(frames.Load(deployment, None), self._bounds.load_s)
+            return lambda: open_tokenizer(file, config)
+        image = self._images.open(path)
+        fd, layout = self._images.descriptor(image)
+        try:
+            self._say(frames.Load(deployment, layout), self._bounds.load_s, (fd,))
+        finally:
+            os.close(fd)
+        return lambda: self._images.tokenizer(image)
 
     def _ask(self, request: frames.Request, expected: type[Answer], within_s: float) -> Answer:
         self._say(request, within_s)
@@ -219,7 +256,7 @@ class HostedEngine:
     def _say(self, request: frames.Request, within_s: float, fds: Sequence[int] = ()) -> None:
         child = self._living()
         try:
-            child.await_ready(self._bounds.load_s)
+            self.partitions()
             child.say(request, within_s, fds)
         except ChildLostError as error:
             self._lose(error)

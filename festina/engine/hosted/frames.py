@@ -74,13 +74,15 @@ class Open(Frame, frozen=True):
 
     Attributes:
         engine: Which engine.
-        isa: Instruction set of a CPU engine's kernels; "" takes the best.
         models_dir: Cache folder of known models; "" takes the user's.
+        isa: Instruction set of a CPU engine's kernels; "" takes the best.
+        ordinal: Of the GPU, as CUDA counts those that the process sees.
     """
 
-    engine: Literal["cpu"]
-    isa: str = ""
+    engine: Literal["cpu", "cuda"]
     models_dir: str = ""
+    isa: str = ""
+    ordinal: Count = 0
 
 
 class Load(Frame, frozen=True):
@@ -149,7 +151,13 @@ Request = Open | Load | Unload | Step | Export | Import | Check
 
 
 class Ready(Frame, frozen=True):
-    """Answer to `Open`: the engine is there and holds its device's context."""
+    """Answer to `Open`: the engine is there and holds its device's context.
+
+    Attributes:
+        partitions: The device's SM ladder; empty for a CPU.
+    """
+
+    partitions: tuple[SmPartition, ...] = ()
 
 
 class Loaded(Frame, frozen=True):

@@ -18,7 +18,8 @@ from pathlib import Path
 from festina.engine.architecture import read_config
 from festina.engine.gguf_file import GgufFile
 from festina.engine.hosted.frames import TensorPlace, WeightsImage
-from festina.engine.tokenizer import GgufTokenizer
+from festina.engine.model_file import open_tokenizer
+from festina.engine.text_tokenizer import TextTokenizer
 from festina.errors import WeightsError
 
 COPY_BYTES = 16 * 1024 * 1024
@@ -66,7 +67,7 @@ class OpenImage:
     path: Path
     identity: FileIdentity
     layout: WeightsImage
-    tokenizer: GgufTokenizer | None = None
+    tokenizer: TextTokenizer | None = None
     hot_fd: int = -1
     used: int = 0
 
@@ -106,7 +107,7 @@ class Images:
         image.used = self._uses
         return image
 
-    def tokenizer(self, image: OpenImage) -> GgufTokenizer:
+    def tokenizer(self, image: OpenImage) -> TextTokenizer:
         """The tokenizer of the file.
 
         Raises:
@@ -114,7 +115,7 @@ class Images:
             UnsupportedModelError: Its kind is not implemented.
         """
         if image.tokenizer is None:
-            image.tokenizer = _tokenizer(image)
+            image.tokenizer = open_tokenizer(GgufFile(image.path), image.layout.config)
         return image.tokenizer
 
     def descriptor(self, image: OpenImage) -> tuple[int, WeightsImage]:
@@ -201,21 +202,7 @@ def _read(path: Path, identity: FileIdentity) -> OpenImage:
         for item in file.tensors.values()
     )
     layout = WeightsImage(identity.size_bytes, read_config(file), places, hot=False)
-    image = OpenImage(path, identity, layout)
-    image.tokenizer = None
-    return image
-
-
-def _tokenizer(image: OpenImage) -> GgufTokenizer:
-    tokenizer = GgufTokenizer(GgufFile(image.path))
-    vocabulary = image.layout.config.vocabulary
-    if tokenizer.vocabulary != vocabulary:
-        raise WeightsError(
-            f"{tokenizer.vocabulary} tokens for {vocabulary} embeddings",
-            field="tokenizer.ggml.tokens",
-            expected="one token per row of token_embd.weight",
-        )
-    return tokenizer
+    return OpenImage(path, identity, layout)
 
 
 def _heated(layout: WeightsImage) -> WeightsImage:

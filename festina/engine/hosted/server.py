@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,12 +17,27 @@ from festina.engine.hosted.channel import Channel, close_all
 from festina.engine.hosted.weights_map import MappedWeights, read_ahead
 from festina.engine.weights import read_weights
 from festina.errors import EngineError, FestinaError, ProtocolError
+from festina.types import SmPartition
 
 
-def open_engine(opening: frames.Open) -> Engine:
-    """The engine that is asked for."""
+def open_engine(opening: frames.Open) -> tuple[Engine, tuple[SmPartition, ...]]:
+    """The engine that is asked for, and the SM ladder of its device.
+
+    Raises:
+        DeviceError: No such GPU, or no driver.
+        UnsupportedEngineError: What runs models on it is not installed.
+    """
     models_dir = Path(opening.models_dir) if opening.models_dir else None
-    return CpuEngine(models_dir, isa=opening.isa)
+    if opening.engine == "cpu":
+        return CpuEngine(models_dir, isa=opening.isa), ()
+    from festina.device.nvidia.opening import open_ladder
+    from festina.engine.cuda.extras import require_torch
+
+    ladder = open_ladder(opening.ordinal)
+    require_torch()
+    from festina.engine.cuda.engine import CudaEngine  # PyTorch is an extra, and slow to import
+
+    return CudaEngine.on_gpu(opening.ordinal, ladder, models_dir), ladder.partitions
 
 
 class Server:
@@ -113,12 +129,15 @@ class Server:
 
     def _load(self, load: frames.Load, fds: Sequence[int]) -> frames.Loaded:
         image, deployment = load.image, load.deployment
+        if image is not None and not image.hot:
+            read_ahead(image, os.dup(fds[0]))
         if image is not None and isinstance(self._engine, CpuEngine):
-            if not image.hot:
-                read_ahead(image, os.dup(fds[0]))
             weights = read_weights(MappedWeights(image, fds[0]), image.config)
             shape, blocks = self._engine.place(deployment, image.config, weights)
         else:
+            if image is not None:
+                weights_file = f"/proc/self/fd/{fds[0]}"
+                deployment = msgspec.structs.replace(deployment, weights=weights_file)
             loaded = self._engine.load(deployment)
             shape, blocks = loaded.shape, loaded.kv_blocks
         self._names.add(deployment.name)
