@@ -32,6 +32,8 @@ SHAPES = {"llama-8b": 1.0, "llama-3b": 2.0}
 SLO = Slo(ttft_ms=2000.0, tbt_ms=150.0)
 INPUT_TOKENS, OUTPUT_TOKENS = 512.0, 128.0
 SIGMA = 0.6
+BATCH_MAX = 128
+CHUNK_TOKENS = 1024
 RETRIES = 10
 
 
@@ -90,7 +92,12 @@ def config_of(gpus: str, *, flat_out: bool) -> Config:
         for shape in SHAPES
     )
     config = Config(gpus=gpus, deployments=deployments)
-    agent = msgspec.structs.replace(config.agent, set_clocks=not flat_out)
+    agent = msgspec.structs.replace(
+        config.agent,
+        set_clocks=not flat_out,
+        batch_max=BATCH_MAX,
+        chunk_tokens=CHUNK_TOKENS,  # a GPU's worth, for both
+    )
     return msgspec.structs.replace(config, agent=agent)
 
 

@@ -16,8 +16,9 @@ from festina.config import Config
 from festina.device import physics
 from festina.device.base import Device
 from festina.device.nvidia.nvml import Nvml
-from festina.device.nvidia.opening import bare_power_w
+from festina.device.nvidia.opening import bare_power_w, cuda_device_count
 from festina.engine.base import Engine
+from festina.engine.cuda.extras import require_torch
 from festina.engine.gpu_plan import GpuRoom, expected_step_ms, gpu_plan
 from festina.engine.measured_profile import (
     Keeping,
@@ -73,6 +74,8 @@ def write_gpu_profile(config: Config, ask: Ask) -> Path:
         ProfileError: An earlier run measured something else in the same place.
     """
     ordinal = int(ask.gpu.partition(":")[2])
+    cuda_device_count()  # without a driver nothing else matters
+    require_torch()
     parked_w = bare_power_w(ordinal, time.monotonic, time.sleep)  # before there is any context
     inline = replace(config, agent=replace(config.agent, host_engine="inline"))
     device, engine = open_engine(ask.gpu, inline, time.monotonic())

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,16 @@ def test_a_profile_without_a_driver_is_one_clear_line(machine):
     assert (code, out) == (1, "")
     assert err == "festina: device: gpus: no CUDA driver: cannot load libcuda.so.1\n"
     assert not (machine.folder / "out").exists()
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="PyTorch is installed")
+def test_a_profile_without_pytorch_says_what_to_install(machine):
+    machine.build()
+    machine.build_driver()
+    code, _, err = machine.run("-m", "festina", "profile", "--device", "cuda:0", "--model", "yi-9b")
+    assert code == 1
+    assert "pip install 'festina[gpu]'" in err
+    assert machine.calls() == []
 
 
 def test_serving_on_gpus_without_a_driver_is_one_clear_line(machine):
