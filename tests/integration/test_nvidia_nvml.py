@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -209,7 +208,7 @@ def test_a_profile_without_a_driver_is_one_clear_line(machine):
     assert not (machine.folder / "out").exists()
 
 
-@pytest.mark.skipif(find_spec("torch") is not None, reason="PyTorch is installed")
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is installed")
 def test_a_profile_without_pytorch_says_what_to_install(machine):
     machine.build()
     machine.build_driver()
