@@ -61,6 +61,18 @@ class KvMemory:
         return cls(flat.ctypes.data, flat.nbytes, Place.HOST, None, flat)
 
     @classmethod
+    def of_device(cls, address: int, size_bytes: int, device: int, owner: object) -> KvMemory:
+        """Memory of a GPU that `owner` keeps alive: of a PyTorch tensor, say.
+
+        Args:
+            address: Of its first byte.
+            size_bytes: Its bytes.
+            device: CUDA ordinal of its device.
+            owner: Kept.
+        """
+        return cls(address, size_bytes, Place.DEVICE, device, owner)
+
+    @classmethod
     def of_pinned(cls, memory: _core.CudaMemory) -> KvMemory:
         """Pinned host memory."""
         return cls(memory.address, memory.size, Place.PINNED, None, memory)

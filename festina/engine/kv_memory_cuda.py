@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from festina import _core
 from festina.engine.cuda_errors import typed
-from festina.engine.kv_copy import KvMemory, Place
+from festina.engine.kv_copy import KvMemory
 from festina.errors import DeviceError, EngineError
 
 
@@ -113,7 +113,7 @@ class CudaKvMemories:
                 base = self._copier.open_shared(shared.handle, shared.allocation_bytes)
                 self._mapped[shared.handle] = base
         address = base.address + shared.offset
-        return KvMemory(address, shared.size_bytes, Place.DEVICE, ordinal, base)
+        return KvMemory.of_device(address, shared.size_bytes, ordinal, base)
 
     def export_fd(self, memory: KvMemory) -> int:
         """A descriptor for another process (`socket.send_fds`), the caller's to close.
@@ -143,7 +143,7 @@ class CudaKvMemories:
             return self._on_device(self._copier.import_fd(fd, size_bytes))
 
     def _on_device(self, memory: _core.CudaMemory) -> KvMemory:
-        return KvMemory(memory.address, memory.size, Place.DEVICE, self._ordinal, memory)
+        return KvMemory.of_device(memory.address, memory.size, self._ordinal, memory)
 
     def _ordinal_of(self, device: str) -> int:
         for ordinal in range(self._driver.device_count()):

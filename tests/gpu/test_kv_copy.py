@@ -156,7 +156,7 @@ def test_another_device_is_reached_where_there_is_one(driver, copier):
         pytest.skip("one GPU")
     there = _core.KvCopier(driver, 1).allocate(LAYOUT.size_bytes)
     pool, content = pool_on(copier, 1)
-    far = KvMemory(there.address, there.size, pool.memory.place, 1, there)
+    far = KvMemory.of_device(there.address, there.size, 1, there)
     blocks = np.arange(64, dtype=np.int32)
     copy_blocks(copier, pool, blocks, BlockPool(far, LAYOUT), blocks)
     back, _ = pool_on(copier, 2)

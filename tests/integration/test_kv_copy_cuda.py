@@ -117,7 +117,7 @@ def shared(fake):
     pretended = fake()
     copier = _core.KvCopier(pretended.driver, 0, IMAGE)
     memories = [copier.allocate(200 * 40 * 16) for _ in range(2)]
-    src, dst = (KvMemory(one.address, one.size, None, 0, one) for one in memories)
+    src, dst = (KvMemory.of_device(one.address, one.size, 0, one) for one in memories)
     return copier, src, dst
 
 
@@ -330,7 +330,7 @@ def test_a_fault_on_the_device_is_a_lost_device_from_then_on(fake):
     pretended = fake()
     copier = copier_of(pretended)
     memory = copier.memory.allocate(4096)
-    stray = KvMemory(16, 4096, memory.place, 0, None)
+    stray = KvMemory.of_device(16, 4096, 0, None)
     with pytest.raises(DeviceLostError, match=r"cuLaunchKernel failed with 700 .*ILLEGAL_ADDRESS"):
         copier.copy(stray, memory, runs_of(256, 1))
     for ask in (copier.wait, copier.done, lambda: copier.memory.pinned(64)):

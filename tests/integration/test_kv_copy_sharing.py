@@ -11,7 +11,7 @@ from fake_cuda import IMAGE, FakeCuda
 from kv_peer import run_peer
 
 from festina import _core
-from festina.engine.kv_copy import KvMemory, Place
+from festina.engine.kv_copy import KvMemory
 from festina.engine.kv_copy_cuda import CudaKvCopy
 from festina.engine.kv_crossover import Crossover
 from festina.errors import DeviceError, EngineError
@@ -35,7 +35,7 @@ def test_an_allocation_is_mapped_by_its_handle_and_offset(copier, tmp_path):
     pool = copier.memory.allocate(1 << 16)
     seen(pool)[:] = np.arange(1 << 16) % 251
     before = seen(pool).copy()
-    part = KvMemory(pool.address + 4096, 8192, Place.DEVICE, 0, pool)
+    part = KvMemory.of_device(pool.address + 4096, 8192, 0, pool)
     shared = copier.memory.share(part)
     assert (shared.offset, shared.size_bytes, shared.allocation_bytes) == (4096, 8192, 1 << 16)
     message = msgspec.msgpack.encode(shared)
@@ -78,7 +78,7 @@ def test_memory_that_cannot_be_shared_is_refused(copier):
     with pytest.raises(DeviceError, match="cuMemGetAddressRange failed with 1"):
         copier.memory.share(pinned)
     with pytest.raises(EngineError, match="expected one of exportable"):
-        copier.memory.export_fd(KvMemory(plain.address, 64, Place.DEVICE, 0, None))
+        copier.memory.export_fd(KvMemory.of_device(plain.address, 64, 0, None))
     with pytest.raises(ValueError, match="shared by descriptor"):
         plain.owner.export_fd()
 

@@ -10,7 +10,6 @@ from festina.engine.kv_copy import (
     BlockPool,
     HostKvCopy,
     KvMemory,
-    Place,
     copy_blocks,
     export_blocks,
     import_blocks,
@@ -178,6 +177,6 @@ def test_layouts_that_cannot_be_are_refused():
 
 def test_memory_of_a_device_and_arrays_with_gaps_are_not_host_memory():
     with pytest.raises(EngineError, match="host memory"):
-        KvMemory(4096, 64, Place.DEVICE, 0, None).array()
+        KvMemory.of_device(4096, 64, 0, None).array()
     with pytest.raises(ValueError, match="contiguous"):
         KvMemory.of_array(np.zeros((4, 4), np.uint8)[:, :2])

@@ -23,8 +23,8 @@
 //
 // Ownership: keeps the device and its kernels. Memories and streams are the caller's.
 // Threads: `copy` and what asks from any; `enable_peer` one at a time.
-// Raises: `DriverError` with the call's name. A call that fails at once leaves no part behind
-// unless the error says device_lost; a fault on the device shows at a later call.
+// Raises: `DriverError` with the call's name. Some of the runs of a `copy` that fails may have been
+// started. A fault on the device itself shows at a later call, as device_lost.
 
 namespace festina::kv_copy {
 
@@ -70,7 +70,7 @@ class Copier {
   [[nodiscard]] const std::shared_ptr<const Device>& device() const noexcept { return device_; }
 
   // Copies `runs` of `src` to `dst` in the order of `route.stream`. Throws std::out_of_range naming
-  // a bad descriptor; then, and under capture where a run would go by engine, nothing was started.
+  // a bad descriptor; then, and where a run would go by engine under capture, nothing is started.
   Copied copy(Region src, Region dst, std::span<const Descriptor> runs, const Route& route) const {
     check_route(src, dst, route);
     check(runs, src.size, dst.size);
