@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from festina import _core
-from festina.engine.cuda_errors import typed
+from festina.device.nvidia.driver_errors import typed
 from festina.engine.kv_copy import Bytes, KvMemory, Place, Runs
 from festina.engine.kv_crossover import KERNEL_ONLY, Crossover, kept_or_calibrated
 from festina.engine.kv_memory_cuda import CudaKvMemories

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from festina import _core
-from festina.engine.cuda_errors import typed
+from festina.device.nvidia.driver_errors import typed
 
 SIZES_BYTES = tuple(2**exponent for exponent in range(12, 21))
 """Sizes of runs that are timed: 4 KiB to 1 MiB."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from festina import _core
-from festina.engine.cuda_errors import typed
+from festina.device.nvidia.driver_errors import typed
 from festina.engine.kv_copy import KvMemory
 from festina.errors import DeviceError, EngineError
 

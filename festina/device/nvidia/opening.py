@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from festina import _core
 from festina.device.energy_window import EnergyWindow
 from festina.device.nvidia.device import NvidiaDevice
+from festina.device.nvidia.driver_errors import typed
 from festina.device.nvidia.ladder import SMS_APART, SmLadder, ladder_sms
 from festina.device.nvidia.nvml import Gpu, Nvml
 from festina.device.nvidia.watchdog import Watchdog
@@ -20,21 +21,13 @@ STILL_S = 10.0
 """A counter that has not moved for so long does not count."""
 
 
-@contextmanager
-def _typed() -> Iterator[None]:
-    try:
-        yield
-    except _core.CudaDriverError as error:
-        raise DeviceError(str(error), field="gpus") from error
-
-
 def cuda_device_count() -> int:
     """GPUs that CUDA shows this process.
 
     Raises:
         DeviceError: There is no driver, or it is too old.
     """
-    with _typed():
+    with typed("gpus"):
         return int(_core.CudaDriver().device_count())
 
 
@@ -52,7 +45,7 @@ def open_ladder(ordinal: int, apart: int = SMS_APART, streams: int = 1) -> SmLad
     Raises:
         DeviceError: No driver, no such GPU, or one that cannot be partitioned.
     """
-    with _typed():
+    with typed("gpus"):
         driver = _core.CudaDriver()
         # What partitions there can be is known to the driver alone, and it tells by making some.
         whole = _core.GreenContexts(driver, ordinal, [])
@@ -66,7 +59,7 @@ def bare_power_w(ordinal: int, clock: Callable[[], float], sleep: Callable[[floa
     Raises:
         DeviceError: No driver, no such GPU, or a counter that stands still.
     """
-    with _typed():
+    with typed("gpus"):
         uuid = _core.CudaDriver().device_uuid(ordinal)
     with Nvml() as nvml:
         return counted_power_w(nvml.gpu(uuid), BARE_S, clock, sleep)
@@ -102,7 +95,7 @@ def hold_device(ordinal: int, now: float, partitions: tuple[SmPartition, ...] = 
     Raises:
         DeviceError: No driver, no such GPU, or NVML does not know it.
     """
-    with _typed():
+    with typed("gpus"):
         driver = _core.CudaDriver()
         uuid = driver.device_uuid(ordinal)
         whole = (SmPartition(rung=0, sms=driver.sm_count(ordinal)),)
