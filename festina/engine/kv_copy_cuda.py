@@ -39,8 +39,8 @@ class CudaKvCopy:
         copier: Made for that device; None makes one.
 
     Raises:
-        DeviceUnsupportedError: A driver before CUDA 13.0, or a build without CUDA.
-        DeviceError: The device refused.
+        DeviceUnsupportedError: A driver before CUDA 13.0.
+        DeviceError: The device refused, or this is a build without CUDA.
     """
 
     def __init__(

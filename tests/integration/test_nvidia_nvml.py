@@ -184,7 +184,7 @@ def test_a_driver_without_green_contexts_is_a_typed_error(machine):
     machine.build_driver('FAKE_MISSING="cuGreenCtxCreate"')
     code, _, err = machine.run("-c", LADDER)
     assert code == 1
-    assert "DeviceError: gpus: " in err
+    assert "DeviceUnsupportedError: gpus: " in err
     assert "no cuGreenCtxCreate" in err
 
 

@@ -14,7 +14,6 @@ from festina.errors import (
 )
 
 _TYPES: dict[str, type[DeviceError]] = {
-    "absent": DeviceUnsupportedError,
     "too_old": DeviceUnsupportedError,
     "symbol_absent": DeviceUnsupportedError,
     "capturing": StreamCapturedError,
@@ -30,10 +29,10 @@ def typed(field: str) -> Iterator[None]:
         field: What the caller had asked for.
 
     Raises:
-        DeviceUnsupportedError: No driver, one that is too old, or one without the call.
+        DeviceUnsupportedError: A driver that is too old or has no such call.
         StreamCapturedError: The stream is being captured.
         DeviceLostError: The context is unusable from now on.
-        DeviceError: Anything else.
+        DeviceError: Anything else; no driver, say.
     """
     try:
         yield
