@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -18,6 +19,7 @@ from festina.simulator.faults.process import Parts
 from festina.simulator.faults.profiles import Profiles
 from festina.simulator.faults.report import from_json, report_of
 
+# Seeds below this are all run; those of the corpus above it are run one by one.
 SEEDS = int(os.environ.get("FESTINA_FAULT_SEEDS", "20"))
 TRIED_MAX = 30
 """Seeds in which a broken rule must show."""
@@ -82,6 +84,26 @@ def test_another_digest_in_another_process_breaks_promise_6(results: list[SeedRe
     assert list(report.lines())[1] == "  festina simulate-faults --first 0 --seeds 1"
 
 
+# Seeds that showed a broken rule once
+
+
+def corpus() -> list[tuple[int, str]]:
+    """Seed, and the rule that was broken when it failed."""
+    lines = (Path(__file__).parent / "corpus" / "faults.txt").read_text().splitlines()
+    words = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    return [(int(seed), rule) for seed, rule in words]
+
+
+@pytest.mark.parametrize("seed", sorted({seed for seed, _ in corpus() if seed >= SEEDS}))
+def test_seeds_that_failed_once_are_clean(seed: int, profiles: Profiles):
+    report = report_of([simulate_seed(seed, profiles)])
+    assert not report.broken, "\n".join(report.lines())
+
+
+def test_the_corpus_is_worth_its_name():
+    assert len({seed for seed, _ in corpus()}) > 4
+
+
 # Broken rules
 
 
@@ -110,6 +132,19 @@ class ForgetsEnded(AgentLogic):
     def on_message(self, link, peer, message, now):
         self._serving.requests._ended.clear()
         return super().on_message(link, peer, message, now)
+
+
+class StartsOver(AgentLogic):
+    """Runs a request that went on here from its first token."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        generate = self._serving.on_generate
+
+        def on_generate(peer, message, now):
+            return generate(peer, msgspec.structs.replace(message, received=()), now)
+
+        self._serving.on_generate = on_generate
 
 
 class TakesAll(AgentLogic):
@@ -152,6 +187,15 @@ class HasFavourites(SchedulerLogic):
         return super()._place(peer, submit, now)
 
 
+class NeverYields(SchedulerLogic):
+    """Goes on serving beside another one that began later."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        if self._pair is not None:
+            self._pair._yields = lambda other: False
+
+
 class DoesNotAsk(SchedulerLogic):
     """Waits until agents notice by themselves that it is another one."""
 
@@ -182,6 +226,13 @@ class RefusesWithoutAdvice(SchedulerLogic):
         return Send(send.link, send.peer, Refused(send.message.request_id, error))
 
 
+def _rule_of(parts: Parts) -> type:
+    """The part that is wrong."""
+    right = Parts()
+    pairs = ((parts.scheduler, right.scheduler), (parts.agent, right.agent))
+    return next((part for part, other in pairs if part is not other), parts.client)
+
+
 @pytest.mark.parametrize(
     ("promise", "parts"),
     [
@@ -190,9 +241,11 @@ class RefusesWithoutAdvice(SchedulerLogic):
             (1, RunsTwice, Parts(agent=RunsTwice)),
             (1, ForgetsEnded, Parts(agent=ForgetsEnded)),
             (1, TellsTwice, Parts(client=TellsTwice)),
+            (1, StartsOver, Parts(agent=StartsOver)),
             (1, SkipsGaps, Parts(client=SkipsGaps)),
             (2, HasFavourites, Parts(scheduler=HasFavourites)),
             (2, DoesNotAsk, Parts(scheduler=DoesNotAsk)),
+            (2, NeverYields, Parts(scheduler=NeverYields)),
             (2, GoesBack, Parts(scheduler=GoesBack)),
             (4, TakesAll, Parts(agent=TakesAll)),
             (4, NeverGivesUp, Parts(client=NeverGivesUp)),
@@ -201,7 +254,8 @@ class RefusesWithoutAdvice(SchedulerLogic):
     ],
 )
 def test_a_broken_rule_is_found(promise: int, parts: Parts, profiles: Profiles):
-    for seed in range(TRIED_MAX):
+    known = [seed for seed, rule in corpus() if rule == _rule_of(parts).__name__]
+    for seed in (*known, *range(TRIED_MAX)):
         broken = simulate_seed(seed, profiles, parts).broken
         if any(one.promise == promise for one in broken):
             return
