@@ -128,7 +128,8 @@ def _usage_line(completion: Completion) -> str:
     usage, gaps_ms = completion.usage, completion.gaps_ms
     ttft = "" if completion.ttft_ms is None else f", TTFT {completion.ttft_ms:.0f} ms"
     tbt = f", TBT {sum(gaps_ms) / len(gaps_ms):.0f} ms mean" if gaps_ms else ""
+    broke = f", resumed {usage.resumptions}×" if usage.resumptions else ""
     return (
         f"[{usage.input_tokens} in, {usage.output_tokens} out, {completion.reason} on "
-        f"{completion.agent}{ttft}{tbt}, {usage.energy_j:.2f} J {usage.energy_source}]"
+        f"{completion.agent}{ttft}{tbt}{broke}, {usage.energy_j:.2f} J {usage.energy_source}]"
     )

@@ -29,11 +29,17 @@ def usage_of(usages: Sequence[Usage], choices_per_prompt: int) -> dict[str, obje
     Args:
         usages: Of each choice, those of one prompt side by side.
         choices_per_prompt: How many that are.
+
+    Returns:
+        Counts and joules; `resumptions` where streams had to go on elsewhere.
     """
     counts = tokens_of(
         sum(usage.input_tokens for usage in usages[::choices_per_prompt]),
         sum(usage.output_tokens for usage in usages),
     )
+    resumptions = sum(usage.resumptions for usage in usages)
+    if resumptions:
+        counts["resumptions"] = resumptions
     sources = {usage.energy_source for usage in usages}
     if len(sources) > 1:
         return counts | {"energy_joules": None, "energy_source": MIXED}

@@ -29,7 +29,13 @@ from festina.messages import (
     Tokens,
 )
 from festina.runtime.protocol.client import ClientLogic
-from festina.runtime.protocol.client_effects import SCHEDULER, ClientLimits, Disconnect, Tell
+from festina.runtime.protocol.client_effects import (
+    SCHEDULER,
+    STANDBY,
+    ClientLimits,
+    Disconnect,
+    Tell,
+)
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.request import Ended, Job
 from festina.types import FinishReason, Provenance, Usage
@@ -229,3 +235,31 @@ def test_a_silent_agent_loses_its_link_and_none_of_its_requests():
     effects = run_timers(logic, 0.2, 2.9)
     assert Disconnect(ENDPOINTS["gpu0"]) in effects
     assert not any(isinstance(event, FestinaError) for event in told(effects))
+
+
+def two_schedulers() -> ClientLogic:
+    logic = ClientLogic(LINK, LIMITS, random.Random(1), standby=True)
+    generate = Generate("r", "chat", 0, 0, 8, 0.0, text="hello")
+    assert asked(logic.start(Job(Submit("r", "chat", 3, 8), generate), 0.0)) == [SCHEDULER]
+    return logic
+
+
+def asked(effects: list) -> list[bytes]:
+    """Which schedulers a request is submitted to."""
+    return [e.peer for e in effects if isinstance(e, Send) and isinstance(e.message, Submit)]
+
+
+def test_a_scheduler_that_does_not_answer_within_a_heartbeat_is_not_asked_alone():
+    logic = two_schedulers()
+    assert asked(run_timers(logic, 0.0, 0.4)) == []
+    assert asked(run_timers(logic, 0.4, 0.7)) == [SCHEDULER, STANDBY]
+    logic.on_message(STANDBY, placed("gpu0", 77), 0.8)
+    logic.on_message(GPU0, finished(0), 0.9)
+    generate = Generate("s", "chat", 0, 0, 8, 0.0, text="hello")
+    assert asked(logic.start(Job(Submit("s", "chat", 3, 8), generate), 1.0)) == [STANDBY]
+
+
+def test_a_scheduler_whose_connection_breaks_is_noticed_at_once_but_not_over_and_over():
+    logic = two_schedulers()
+    assert asked(logic.on_scheduler_closed(0.1)) == [SCHEDULER, STANDBY]
+    assert asked(logic.on_scheduler_closed(0.11)) == []

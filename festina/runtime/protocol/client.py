@@ -65,6 +65,9 @@ from festina.runtime.protocol.client_retry import Retries
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.request import Event, Job, Request, Stage
 
+REASK_S = 0.02
+"""However often connections break, nothing is asked of a scheduler again sooner than this."""
+
 
 class ClientLogic:
     """All requests of one client. Holds no socket and no clock.
@@ -239,7 +242,11 @@ class ClientLogic:
 
     def on_scheduler_closed(self, now: float) -> list[Effect]:
         """The connection to a scheduler broke: what it has not answered is asked again at once."""
-        waiting = [r for r in self._requests.values() if r.stage is Stage.SUBMITTED]
+        waiting = [
+            request
+            for request in self._requests.values()
+            if request.stage is Stage.SUBMITTED and now - request.asked >= REASK_S
+        ]
         for request in waiting:
             request.asked = now
         return [send for r in waiting for send in self._schedulers.ask_all(r.submit())]
