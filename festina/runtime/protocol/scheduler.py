@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from festina.config import Config
 from festina.errors import (
     AgentLostError,
@@ -32,6 +34,8 @@ from festina.messages import (
     GetCluster,
     Leave,
     Load,
+    Migrate,
+    Order,
     Ping,
     Placed,
     Pong,
@@ -429,7 +433,14 @@ class SchedulerLogic:
         except FestinaError as error:
             return [Send(PEERS, peer, Directed(direct.plan, direct.agent, error.info()))]
         answer = Send(PEERS, peer, Directed(direct.plan, direct.agent))
-        return [Send(PEERS, agent.peer, direct.order), answer]
+        return [Send(PEERS, agent.peer, self._with_key(direct.order)), answer]
+
+    def _with_key(self, order: Order) -> Order:
+        """A move names the key of its target, which both the source and the client pin."""
+        target = self._agents.get(order.agent) if isinstance(order, Migrate) else None
+        if not isinstance(order, Migrate) or target is None:
+            return order
+        return replace(order, server_key=target.register.public_key)
 
     def _told_of_consolidation(self, now: float) -> Consolidation | None:
         fresh = now - self._consolidation_at < self._dead_s
