@@ -13,17 +13,21 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import zmq
 from live_cluster import HEARTBEAT_S, LINK
 
 import festina
 from festina.errors import FestinaError
+from festina.messages import AgentInfo, Direct, Generate, Migrate, Submit
 from festina.runtime.failpoints import SEED_VARIABLE, VARIABLE
 from festina.runtime.protocol.client_effects import ClientLimits
 from festina.runtime.protocol.request import Job
 from festina.runtime.supervisor import Cluster, Restart
+from festina.runtime.transport import Link
 from festina.simulator.faults.demand import right_answer
 
 AGENT_POINTS = {
@@ -35,6 +39,16 @@ AGENT_POINTS = {
     "agent.send.Tokens": (1, 2000),
     "agent.send.Finished": (1, 15),
     "agent.send.Summary": (1, 100),
+    "agent.send.Offer": (1, 3),
+    "agent.receive.Offer": (1, 3),
+    "agent.receive.Ready": (1, 3),
+    "agent.send.KvBlocks": (1, 4),
+    "agent.receive.KvBlocks": (1, 4),
+    "agent.send.Handover": (1, 2),
+    "agent.receive.Handover": (1, 2),
+    "agent.send.Taken": (1, 2),
+    "agent.receive.Taken": (1, 2),
+    "agent.send.Attached": (1, 2),
 }
 SCHEDULER_POINTS = {
     "scheduler.receive.Submit": (1, 60),
@@ -50,6 +64,8 @@ CLIENT_POINTS = {
     "client.receive.Placed": (5, 40),
     "client.receive.Tokens": (1, 2000),
     "client.receive.Finished": (1, 20),
+    "client.receive.Moving": (1, 3),
+    "client.send.Attach": (1, 3),
 }
 EXPENDABLE = "client"
 
@@ -64,6 +80,7 @@ class Toll:
         ends: How requests ended: "complete" or the code of an error.
         tokens: Tokens that were streamed, and compared.
         resumptions: Times that a stream went on elsewhere.
+        moves: Times that a stream moved to another agent with its KV cache or without.
         wrong: Broken promises.
     """
 
@@ -72,6 +89,7 @@ class Toll:
     ends: Counter = field(default_factory=Counter)
     tokens: int = 0
     resumptions: int = 0
+    moves: int = 0
     wrong: list = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -79,7 +97,8 @@ class Toll:
         return (
             f"{self.kills.total()} kills ({kills}), {self.stops} stops; "
             f"requests {dict(self.ends)}; {self.tokens} tokens, "
-            f"{self.resumptions} resumptions; {len(self.wrong)} broken promises"
+            f"{self.resumptions} resumptions, {self.moves} moves; "
+            f"{len(self.wrong)} broken promises"
         )
 
 
@@ -139,6 +158,7 @@ class Chaos:
         self._expendable: subprocess.Popen | None = None
         self._stopped: set[str] = set()
         self._over = False
+        self._orders = 0
         self.toll = Toll()
 
     def on_restart(self, restart: Restart) -> None:
@@ -155,7 +175,7 @@ class Chaos:
         async with self._client:
             self._fates.armed = True
             work = [self._stream(number) for number in range(self._streams)]
-            tasks = [asyncio.create_task(task) for task in work]
+            tasks = [asyncio.create_task(task) for task in (*work, self._move_requests())]
             try:
                 while time.monotonic() < until and self._short_of(kills, tokens):
                     await asyncio.sleep(self._rng.expovariate(1.0 / self._pause_s))
@@ -244,8 +264,33 @@ class Chaos:
             return
         toll.ends["complete"] += 1
         toll.resumptions += completion.usage.resumptions
+        toll.moves += completion.usage.moves
         if tuple(got) != answer or text != bytes(answer).decode("ascii"):
             toll.wrong.append(f"{got} after {completion.usage}, not {answer}")
+
+    async def _move_requests(self) -> None:
+        """Order all requests of an agent to another one, now and then, as a consolidator does."""
+        with zmq.Context() as context, ExitStack() as stack:
+            endpoints = (self._cluster.endpoint, self._cluster.standby_endpoint)
+            links = [stack.enter_context(Link.connect(context, each, LINK)) for each in endpoints]
+            while not self._over:
+                await asyncio.sleep(self._rng.expovariate(1.0 / self._pause_s))
+                try:
+                    agents = (await self._client.cluster()).agents
+                except FestinaError:
+                    continue
+                for link in links:  # the one that does not serve refuses
+                    for _ in link.receive(256):
+                        pass
+                    if len(agents) > 1:
+                        link.send(self._order(*self._rng.sample(agents, 2)))
+
+    def _order(self, source: AgentInfo, target: AgentInfo) -> Direct:
+        method = self._rng.choice(("copy", "copy", "recompute"))
+        where = (target.agent, target.epoch, target.endpoint)
+        self._orders += 1
+        move = Migrate("chat", *where, method=method)
+        return Direct(10**9 + self._orders, source.agent, source.epoch, move)
 
     # The end
 
@@ -267,8 +312,8 @@ class Chaos:
 
 
 def _answer(prompt: list[int], outputs: int) -> tuple[int, ...]:
-    generate = festina.messages.Generate("r", "chat", 0, 0, outputs, 0.0, token_ids=tuple(prompt))
-    return right_answer(Job(festina.messages.Submit("r", "chat", 1, 1), generate))
+    generate = Generate("r", "chat", 0, 0, outputs, 0.0, token_ids=tuple(prompt))
+    return right_answer(Job(Submit("r", "chat", 1, 1), generate))
 
 
 def _signal(pid: int, number: int) -> None:
