@@ -62,6 +62,15 @@ class TestEnergyMeter:
 
 
 class TestCpuDevice:
+    def test_a_parked_core_draws_less_until_it_is_woken(self):
+        device = CpuDevice(POWER, now=0.0)
+        device.park(10.0)
+        assert device.power_w(12.0).value == POWER.parked_w
+        device.wake(20.0)
+        assert device.power_w(22.0).value == POWER.idle_w
+        expected = 12.0 * POWER.idle_w + 10.0 * POWER.parked_w
+        assert device.energy_j(22.0).value == pytest.approx(expected)
+
     def test_it_is_one_sm_without_a_clock(self):
         device = CpuDevice(POWER, now=0.0)
         assert (device.sms_total, device.clocks_mhz, device.clock_mhz()) == (1, (), 0)

@@ -62,6 +62,24 @@ class TestClocks:
         device.advance(0.53)
         assert gpu.locked == [495, 1980]
 
+    def test_a_parked_gpu_is_unlocked_and_a_woken_one_locked_as_it_was(self):
+        device, gpu, _ = opened()
+        device.set_clock_mhz(990)
+        device.advance(0.5)
+        device.park(1.0)
+        assert (gpu.resets, gpu.locked) == (2, [990])
+        device.set_clock_mhz(1980)
+        device.advance(2.0)
+        assert gpu.locked == [990]  # nothing runs: the wish waits for the context
+        device.wake(3.0)
+        assert gpu.locked == [990, 990, 1980]
+
+    def test_one_that_was_never_locked_is_left_alone(self):
+        device, gpu, _ = opened()
+        device.park(1.0)
+        device.wake(2.0)
+        assert (gpu.resets, gpu.locked) == (1, [])
+
     def test_a_wish_taken_back_is_no_call(self):
         device, gpu, _ = opened()
         device.set_clock_mhz(990)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from festina.config import DeploymentConfig
-from festina.engine import models
-from festina.engine.architecture import read_config
-from festina.engine.base import Batch, LoadedModel, StepResult, Tokenizer
+from festina.engine.base import Batch, LoadedModel, StepResult
 from festina.engine.hosted import bulk, frames
 from festina.engine.hosted.child import Child, ChildLostError
 from festina.engine.hosted.images import Images
-from festina.engine.model_file import is_safetensors, open_tokenizer, open_weights
-from festina.engine.simulated_tokenizer import SimulatedTokenizer
-from festina.engine.weights_name import RANDOM_PREFIX
+from festina.engine.hosted.loading import open_source
 from festina.errors import DeviceLostError, EngineError, EngineLostError, FestinaError, from_info
 from festina.types import SmPartition
 
@@ -148,10 +144,12 @@ class HostedEngine:
             DeviceError: It does not fit.
             EngineLostError: The process is gone.
         """
-        make_tokenizer = self._say_load(deployment)
+        weights = deployment.weights
+        with open_source(weights, self._images, self._models_dir) as source:
+            self._say(frames.Load(deployment, source.image), self._bounds.load_s, source.fds)
         error: FestinaError | None = None
         try:
-            tokenizer = make_tokenizer()
+            tokenizer = source.tokenizer()
         except FestinaError as unusable:
             error = unusable
         loaded = self._hear(frames.Loaded, self._bounds.load_s)
@@ -229,25 +227,6 @@ class HostedEngine:
             raise
         except FestinaError as error:  # it refuses: the device is not there, say
             self._lose(error)
-
-    def _say_load(self, deployment: DeploymentConfig) -> Callable[[], Tokenizer]:
-        """Ask for a load; gives what makes the tokenizer meanwhile."""
-        if deployment.weights.startswith(RANDOM_PREFIX):
-            self._say(frames.Load(deployment, None), self._bounds.load_s)
-            return SimulatedTokenizer
-        path = models.resolve(deployment.weights, self._models_dir)
-        if is_safetensors(path):  # several files, which the process maps by itself
-            file = open_weights(path)
-            config = read_config(file)
-            self._say(frames.Load(deployment, None), self._bounds.load_s)
-            return lambda: open_tokenizer(file, config)
-        image = self._images.open(path)
-        fd, layout = self._images.descriptor(image)
-        try:
-            self._say(frames.Load(deployment, layout), self._bounds.load_s, (fd,))
-        finally:
-            os.close(fd)
-        return lambda: self._images.tokenizer(image)
 
     def _ask(self, request: frames.Request, expected: type[Answer], within_s: float) -> Answer:
         self._say(request, within_s)
