@@ -7,6 +7,7 @@ import sys
 import typer
 
 from festina.cli import (
+    compare_consolidation,
     config,
     demo,
     env,
@@ -52,6 +53,7 @@ app.command("serve")(serve.command)
 app.command("launch")(launch.command)
 app.command("submit")(submit.command)
 app.command("replay")(replay.command)
+app.command("compare-consolidation")(compare_consolidation.command)
 app.command("top")(top.command)
 app.command("demo")(demo.command)
 app.command("simulate")(simulate.command)

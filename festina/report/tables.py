@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
-from festina.messages import AgentInfo, Cluster
+from festina.messages import AgentInfo, Cluster, Consolidation, ConsolidationEvent
 from festina.report.stats import DeploymentStats, Spread
-from festina.types import ModelState, ModelSummary
+from festina.types import GpuSummary, ModelState, ModelSummary
 from festina.workload.driver import Integrity
 
 NONE = "-"
 ORDINARY_LIMITS = {"idle", "clock setting"}
 """Reasons for a low clock that nobody need be told of: there is no work, or festina wants it."""
+EVENTS_SHOWN = 8
 COLUMNS_MAX = 4
 """Deployments that fit side by side on a narrow terminal."""
 
@@ -91,6 +92,26 @@ def cluster_table(cluster: Cluster) -> Table:
     return table
 
 
+def consolidation_lines(told: Consolidation | None) -> list[str]:
+    """What the consolidator does, what that has saved, and its last events with their reasons."""
+    if told is None:
+        return ["no consolidator is heard: every GPU stays as it is"]
+    early = f", {told.early_wakes} of them early" if told.early_wakes else ""
+    title = (
+        f"consolidation ({told.policy}): {told.state}; {told.plans} plans, {told.aborts} given up, "
+        f"{told.parks} parked, {told.wakes} awake again{early}; {told.saved_j:.0f} J saved of "
+        f"{told.expected_j:.0f} J expected"
+    )
+    return [title, *(_event_line(event) for event in told.events[-EVENTS_SHOWN:])]
+
+
+def _event_line(event: ConsolidationEvent) -> str:
+    joules = f" [{event.expected_j:.0f} J expected" if event.expected_j else ""
+    if joules:
+        joules += f", {event.saved_j:.0f} J saved]" if event.kind == "ended" else "]"
+    return f"  {event.ago_s:5.0f} s ago  {event.kind} {event.agent}: {event.why}{joules}"
+
+
 def _agent_row(agent: AgentInfo) -> tuple[str, ...]:
     gpu = agent.summary
     clock = str(gpu.clock_mhz) if gpu.clock_mhz else NONE
@@ -100,8 +121,8 @@ def _agent_row(agent: AgentInfo) -> tuple[str, ...]:
     clock += f" ({', '.join(limits)})" if limits else ""
     temperature = NONE if gpu.health.temperature_c is None else str(gpu.health.temperature_c)
     kv_used = 1 - gpu.kv_tokens_free / gpu.kv_tokens_total if gpu.kv_tokens_total else 0.0
-    state = "parked" if gpu.parked else f"silent {agent.silent_ms / 1e3:.1f} s"
-    late = gpu.parked or agent.silent_ms > 1e3
+    state = _state(gpu) or f"silent {agent.silent_ms / 1e3:.1f} s"
+    late = bool(_state(gpu)) or agent.silent_ms > 1e3
     return (
         agent.agent + (f" ({state})" if late else ""),
         agent.device,
@@ -115,6 +136,12 @@ def _agent_row(agent: AgentInfo) -> tuple[str, ...]:
         temperature,
         ", ".join(_model(model) for model in gpu.models) or NONE,
     )
+
+
+def _state(gpu: GpuSummary) -> str:
+    if gpu.parked:
+        return "parked"
+    return "being emptied" if gpu.draining else ""
 
 
 def _cluster_title(cluster: Cluster) -> str:

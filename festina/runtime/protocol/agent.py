@@ -158,6 +158,11 @@ class AgentLogic:
         return self._moves
 
     @property
+    def power(self) -> PowerState:
+        """Whether its device is being emptied or parked. Read only."""
+        return self._power
+
+    @property
     def preloads(self) -> Preloads:
         """What was to be resident from the start. Read only."""
         return self._preloads

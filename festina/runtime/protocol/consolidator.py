@@ -2,7 +2,9 @@
 
 It holds nothing that the cluster does not: a new one sees who is parked, for how long, and who is
 being emptied (which ends by itself, with the lease), and looks for `warmup_s` before it plans. One
-plan at a time. Its shell (`festina.runtime.consolidator`) and the simulator of faults drive it.
+plan at a time. Where there are two schedulers both are asked, and told the same: an order that is
+passed on twice changes nothing. Its shell (`festina.runtime.consolidator`) and the simulator of
+faults drive it.
 """
 
 from __future__ import annotations
@@ -75,6 +77,7 @@ class ConsolidatorLogic:
         self._residents = 0
         self._expired = False
         self._look_at = 0.0
+        self._looking = False
         self._plan_at = float("-inf")
 
     @property
@@ -96,12 +99,14 @@ class ConsolidatorLogic:
         if now < self._look_at:
             return []
         self._look_at = now + self._settings.look_s
+        self._looking = True
         return [_send(GetCluster()), _send(self.report(now))]
 
     def on_message(self, message: AnyMessage, now: float) -> list[Send]:
         """The scheduler says something."""
         match message:
-            case Cluster():
+            case Cluster() if self._looking:  # of two schedulers, the one that answers first
+                self._looking = False
                 return self._on_cluster(message, now)
             case Directed(plan, _, error) if error is not None and plan == self._plan:
                 for run in self._runs:

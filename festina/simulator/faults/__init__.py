@@ -6,8 +6,8 @@ failing engines. Then the faults stop, the scheduler is killed once more and its
 compared with what it was (`audit`). All that is said on the wire and told to callers is watched
 (`watch`, `checks`) for promises 1, 2, 4 and 6 of DESIGN section 5.
 
-What is under test is `festina.runtime.protocol`, driven as its shells drive it. There is no
-consolidator process yet; it would be one more `Process`, and `Plan.outages` names processes by
-name. Until then `Plan.orders` has the scheduler's address send the `Load`, `Unload`, `Park` and
-`Wake` that it would send.
+What is under test is `festina.runtime.protocol`, driven as its shells drive it. In two plans of
+three an eager consolidator empties, parks and wakes GPUs all the time, until it is killed for good:
+by the audit nothing may be left drained. `Plan.orders` has the scheduler's address send `Load`,
+`Unload`, `Park` and `Wake` on top, by chance.
 """

@@ -11,6 +11,7 @@ from festina.messages import Generate, Migrate
 from festina.simulator.faults.agent import AgentProcess, endpoint_of
 from festina.simulator.faults.audit import Audit
 from festina.simulator.faults.client import ClientProcess
+from festina.simulator.faults.consolidator import ConsolidatorProcess
 from festina.simulator.faults.demand import Ask
 from festina.simulator.faults.journal import Broken, Journal
 from festina.simulator.faults.network import LATENCY_S, Network, Stuck
@@ -18,6 +19,8 @@ from festina.simulator.faults.plan import (
     AGENTS,
     AUDIT_S,
     CLIENTS,
+    CONSOLIDATED_S,
+    CONSOLIDATOR,
     DELAY_S_MAX,
     LIMIT_S,
     SCHEDULER,
@@ -99,7 +102,8 @@ class FaultCluster:
         self._processes: dict[str, Process] = {}
         self._audit: Audit | None = None
         standby = (STANDBY,) if plan.standby else ()
-        for name in (SCHEDULER, *standby, *AGENTS, *CLIENTS):
+        consolidator = (CONSOLIDATOR,) if plan.consolidates else ()
+        for name in (SCHEDULER, *standby, *AGENTS, *CLIENTS, *consolidator):
             self._start(name)
         for outage in plan.outages:
             if outage.process in self._processes:
@@ -112,6 +116,8 @@ class FaultCluster:
             self._network.at(crowd.at, partial(self._crowd, crowd))
         for ask in plan.asks:
             self._network.at(ask.at, partial(self._ask, ask))
+        if plan.consolidates:
+            self._network.at(CONSOLIDATED_S, self._kill_consolidator)
         self._network.at(AUDIT_S, self._kill_for_audit)
         if plan.standby:
             self._network.at(_SETTLED_S, self._look_for_two)
@@ -135,7 +141,7 @@ class FaultCluster:
             seed=self._site.plan.seed,
             digest=self.journal.digest(),
             broken=tuple(self.journal.broken),
-            faults=_sorted(self.journal.faults),
+            faults=_sorted(self.journal.faults + self.journal.did),
             ends=_sorted(self.journal.ends),
             peaks=dict(sorted(self.journal.peaks.items())),
             simulated_s=self._network.now,
@@ -148,6 +154,8 @@ class FaultCluster:
             process: Process = SchedulerProcess(self._site, name)
         elif name in AGENTS:
             process = AgentProcess(self._site, name)
+        elif name == CONSOLIDATOR:
+            process = ConsolidatorProcess(self._site)
         else:
             process = ClientProcess(self._site, name)
         self._processes[name] = process
@@ -209,7 +217,21 @@ class FaultCluster:
         client = self._processes[ask.client]
         return client if isinstance(client, ClientProcess) and client.alive else None
 
+    def _kill_consolidator(self) -> None:
+        """For good: nothing may depend on it."""
+        process = self._processes[CONSOLIDATOR]
+        if process.alive:
+            self.journal.fault(self._network.now, "consolidator crashed", CONSOLIDATOR)
+            process.crash()
+
+    def _drained(self) -> None:
+        """Whatever a dead consolidator drained takes requests again."""
+        for name, process in self._processes.items():
+            if isinstance(process, AgentProcess) and process.logic.power.draining(process.now):
+                self.journal.breach(4, self._network.now, f"{name} is drained for good")
+
     def _kill_for_audit(self) -> None:
+        self._drained()
         old = self._processes[SCHEDULER]
         assert isinstance(old, SchedulerProcess)  # noqa: S101 - for the type checker
         self.journal.fault(self._network.now, "scheduler crashed", SCHEDULER)

@@ -32,12 +32,14 @@ class Journal:
         faults: How often each kind of fault was injected.
         ends: How often requests ended in each way.
         broken: Promises that were not kept, at most `BROKEN_MAX`.
+        did: How often a consolidator did what.
         peaks: Greatest use of each bounded thing, as a share of its bound.
     """
 
     def __init__(self) -> None:
         self.faults: Counter[str] = Counter()
         self.ends: Counter[str] = Counter()
+        self.did: Counter[str] = Counter()
         self.broken: list[Broken] = []
         self.peaks: dict[str, float] = {}
         self._hash = hashlib.sha256()

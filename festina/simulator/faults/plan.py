@@ -9,7 +9,14 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from festina.config import AgentConfig, Config, DeploymentConfig, LinkConfig, SchedulerConfig
+from festina.config import (
+    AgentConfig,
+    Config,
+    ConsolidatorConfig,
+    DeploymentConfig,
+    LinkConfig,
+    SchedulerConfig,
+)
 from festina.messages import Load, Park, Unload, Wake
 from festina.runtime.protocol.client_effects import ClientLimits
 from festina.simulator.faults.demand import Ask, draw_asks
@@ -19,9 +26,16 @@ CLIENTS = tuple(f"client{number}" for number in range(3))
 SCHEDULER = "scheduler"
 STANDBY = "standby"
 METHODS: tuple[Literal["cheapest", "copy", "recompute"], ...] = ("cheapest", "copy", "recompute")
+CONSOLIDATOR = "consolidator"
+
+LEASE_S = 1.5
+"""Of drains."""
 
 STORM_S = 10.0
 """Faults begin at 0 and have ended by then; crashed processes are back."""
+
+CONSOLIDATED_S = STORM_S + 0.5
+"""When the consolidator is killed for good: what it drained must be open by the audit."""
 
 AUDIT_S = 13.5
 """When the scheduler is killed for the comparison: after the last late message, and `dead_s`."""
@@ -173,6 +187,11 @@ class Plan:
     closes: bool = False
 
     @property
+    def consolidates(self) -> bool:
+        """Whether there is a consolidator."""
+        return self.config.consolidator.policy != "off"
+
+    @property
     def standby(self) -> bool:
         """Whether there is a second scheduler."""
         return bool(self.config.scheduler.standby_endpoint)
@@ -191,7 +210,8 @@ def draw_plan(seed: int) -> Plan:
     rng, more = random.Random(f"faults/{seed}"), random.Random(f"more faults/{seed}")
     engines = random.Random(f"faults/{seed}/engines")
     moves = random.Random(f"faults/{seed}/moves")
-    config = _config(rng)
+    planning = random.Random(f"faults/{seed}/consolidator")
+    config = replace(_config(rng), consolidator=_consolidator(planning))
     if more.random() < 0.5:
         pair = replace(config.scheduler, standby_endpoint="tcp://standby:1")
         config = replace(config, scheduler=pair)
@@ -216,7 +236,11 @@ def draw_plan(seed: int) -> Plan:
             delay_s=rng.choice((0.0005, 0.005, 0.05, 0.2)),
         ),
         cuts=(*_cuts(rng), *_cuts_of_pair(more)),
-        outages=(*_outages(rng, (SCHEDULER, *AGENTS, *CLIENTS)), *_outages(more, (STANDBY,))),
+        outages=(
+            *_outages(rng, (SCHEDULER, *AGENTS, *CLIENTS)),
+            *_outages(more, (STANDBY,)),
+            *_outages(planning, (CONSOLIDATOR,)),
+        ),
         engine=EngineFaults(
             _sometimes(rng, 0.02),
             _sometimes(rng, 0.3),
@@ -232,7 +256,8 @@ def draw_plan(seed: int) -> Plan:
         ),
         asks=draw_asks(rng, CLIENTS, models, STORM_S, AUDIT_S),
         audit_down_s=rng.choice((0.0, rng.uniform(0.0, 3.0))),
-        clock_s={name: rng.uniform(0.0, 1e6) for name in (SCHEDULER, *AGENTS, *CLIENTS, STANDBY)},
+        clock_s={name: rng.uniform(0.0, 1e6) for name in (SCHEDULER, *AGENTS, *CLIENTS, STANDBY)}
+        | {CONSOLIDATOR: planning.uniform(0.0, 1e6)},
         closes=more.random() < 0.5,
     )
 
@@ -264,6 +289,21 @@ def _config(rng: random.Random) -> Config:
             client_timeout_s=3.0,
             engine_failures_max=1000,
         ),
+    )
+
+
+def _consolidator(rng: random.Random) -> ConsolidatorConfig:
+    """As eager as can be: whatever may be parked is."""
+    return ConsolidatorConfig(
+        policy=rng.choice(("festina", "festina", "off")),
+        look_s=0.3,
+        every_s=0.6,
+        dwell_s=rng.choice((0.5, 2.0)),
+        warmup_s=0.5,
+        window_s=5.0,
+        lease_s=LEASE_S,
+        patience_s=3.0,
+        least_w=0.0,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from festina.messages import AnyMessage
 from festina.runtime.protocol.agent import AgentLogic
 from festina.runtime.protocol.client import ClientLogic
+from festina.runtime.protocol.consolidator import ConsolidatorLogic
 from festina.runtime.protocol.scheduler import SchedulerLogic
 from festina.simulator.faults.journal import Journal
 from festina.simulator.faults.kv import Memory
@@ -30,6 +31,7 @@ class Parts:
     scheduler: type[SchedulerLogic] = SchedulerLogic
     agent: type[AgentLogic] = AgentLogic
     client: type[ClientLogic] = ClientLogic
+    consolidator: type[ConsolidatorLogic] = ConsolidatorLogic
 
 
 @dataclass(frozen=True, slots=True)
