@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from festina.messages import Pong, Refused, Reregister, Summary
+from festina.messages import Handover, Pong, Refused, Reregister, Summary
 from festina.runtime.protocol.agent import AgentLogic
+from festina.runtime.protocol.agent_move_out import Phase
 from festina.runtime.protocol.client import ClientLogic
 from festina.runtime.protocol.client_effects import Tell
 from festina.runtime.protocol.effects import Send
@@ -53,6 +54,8 @@ def test_the_seeds_try_every_fault_and_requests_come_through(results: list[SeedR
         "held",
         "load failed",
         "lost",
+        "migrate",
+        "moved",
         "park",
         "reordered",
         "repeated",
@@ -155,6 +158,23 @@ class TakesAll(AgentLogic):
         self._serving._waiting_max = 10**6
 
 
+class GoesOnAfterHandover(AgentLogic):
+    """Gives a request away and runs it all the same."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        out = self._moves._out
+
+        def hand_over(move, now):
+            move.phase = Phase.HANDED
+            move.seq.held = False
+            state = out._transfers.state(move.request, now)
+            move.handover = Handover(move.key, move.total, move.tokens, state)
+            return move.say(move.handover)
+
+        out._hand_over = hand_over
+
+
 class TellsTwice(ClientLogic):
     """Passes tokens on that the caller has had before."""
 
@@ -240,6 +260,7 @@ def _rule_of(parts: Parts) -> type:
         for promise, rule, parts in (
             (1, RunsTwice, Parts(agent=RunsTwice)),
             (1, ForgetsEnded, Parts(agent=ForgetsEnded)),
+            (1, GoesOnAfterHandover, Parts(agent=GoesOnAfterHandover)),
             (1, TellsTwice, Parts(client=TellsTwice)),
             (1, StartsOver, Parts(agent=StartsOver)),
             (1, SkipsGaps, Parts(client=SkipsGaps)),
