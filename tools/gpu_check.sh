@@ -49,11 +49,16 @@ if ! has_gpu; then
   exit 1
 fi
 
+if ! "$bin/python" -c 'from festina.engine.cuda.extras import require_kernels; require_kernels()' \
+  2>>"$out/gpu.log"; then
+  skip kernels "festina was built without its CUDA kernels: install it where nvcc is found"
+fi
 run tests "$bin/pytest" -q tests/gpu
 sanitizer=${SANITIZER:-$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)}
 for tool in memcheck racecheck initcheck; do
   if [[ -x $sanitizer ]]; then
-    # Memory pools hide what is out of bounds of one tensor but inside of the pool.
+    # Memory pools hide what is out of bounds of one tensor but inside of the pool. Without them
+    # PyTorch captures no graphs, so the tests run the same steps eagerly.
     run "$tool" env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool "$tool" --error-exitcode 9 \
       --target-processes all "$bin/python" -m pytest -q --timeout 0 tests/gpu
   else
@@ -64,6 +69,7 @@ if "$bin/python" -c 'import torch' 2>/dev/null; then
   run bench "$bin/python" -m bench.gpu --device "$device" --out "$out/results"
   run profile "$bin/festina" profile --device "cuda:$device" --model "$shape" --quick --out "$out/profiles"
 else
+  skip "tests of the engine" "PyTorch is not installed: pip install 'festina[gpu]'"
   skip bench "PyTorch is not installed: pip install 'festina[gpu]'"
   skip profile "PyTorch is not installed: pip install 'festina[gpu]'"
 fi

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from festina import _core
 from festina.config import Config
 from festina.device.nvidia.nvml import Nvml, PynvmlGpu
@@ -57,12 +59,18 @@ def main(arguments: list[str]) -> int:
 
 
 def measure(asked: argparse.Namespace) -> Result:
-    """All benches on one GPU."""
+    """All benches on one GPU; what has processes of its own comes before a context is made here."""
     gpu_name = f"cuda:{asked.device}"
     with Nvml() as nvml:
         gpu = nvml.gpu(_core.CudaDriver().device_uuid(asked.device))
-        bare = idle.bare(gpu, time.monotonic, time.sleep, 5.0)  # before there is any context
-        device, engine = open_engine(gpu_name, Config(), time.monotonic())
+        bare = idle.bare(gpu, time.monotonic, time.sleep, 5.0)
+        others = {"serving": lambda: serving.run(gpu_name, gpu, SERVING_S)}
+        if asked.profiles:
+            others["profiles"] = lambda: profiles.run(gpu_name, Path("profiles"))
+        more, earlier = run_all(wanted(others, asked.only), _tell)
+        # In this process, as two steps at a time need it.
+        inline = replace(Config(), agent=replace(Config().agent, host_engine="inline"))
+        device, engine = open_engine(gpu_name, inline, time.monotonic())
         try:
             clocks = "can be set" if device.clocks_mhz else "cannot be set, observe only"
             rig = Rig(
@@ -78,12 +86,8 @@ def measure(asked: argparse.Namespace) -> Result:
             found, problems = run_all(wanted(_on_device(rig, asked.device), asked.only), _tell)
         finally:
             device.close()
-        others = {"serving": lambda: serving.run(gpu_name, gpu, SERVING_S)}
-        if asked.profiles:
-            others["profiles"] = lambda: profiles.run(gpu_name, Path("profiles"))
-        more, later = run_all(wanted(others, asked.only), _tell)
-        return _result(gpu, nvml, clocks, asked, bare | found.values | more.values,
-                       found.series + more.series, problems + later)  # fmt: skip
+        return _result(gpu, nvml, clocks, asked, bare | more.values | found.values,
+                       found.series, earlier + problems)  # fmt: skip
 
 
 def wanted(benches: dict[str, Bench], only: list[str]) -> dict[str, Bench]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from festina.device.energy_window import EnergyWindow
 from festina.device.nvidia.nvml import Gpu
+from festina.device.nvidia.opening import counted_power_w
 from festina.device.physics import model_named
 
 from .figures import Outcome
@@ -14,7 +14,6 @@ RESIDENT_BYTES = 60e9
 MIXED_S = 3.0
 """Of work before the looks after it."""
 FADE_S = 5.0
-LOOK_S = 0.02
 
 
 def bare(gpu: Gpu, clock, sleep, seconds: float) -> dict[str, float]:
@@ -24,11 +23,8 @@ def bare(gpu: Gpu, clock, sleep, seconds: float) -> dict[str, float]:
 
 def look(gpu: Gpu, clock, sleep, seconds: float) -> dict[str, float]:
     """Mean watts by the counter, and the clock at the end."""
-    window, start = EnergyWindow(), clock()
-    while window.length_s < seconds and clock() - start < 2.0 * seconds + 1.0:
-        sleep(LOOK_S)
-        window.look(clock(), gpu.energy_j())
-    return {"w": window.mean_w, "mhz": float(gpu.clock_mhz())}
+    power_w = counted_power_w(gpu, seconds, clock, sleep)
+    return {"w": power_w, "mhz": float(gpu.clock_mhz())}
 
 
 def run(rig: Rig) -> Outcome:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from festina.errors import DeviceError
+
 from .figures import Outcome
 from .rig import Rig
 
@@ -10,16 +12,22 @@ _MIB = 2**20
 
 
 def run(rig: Rig) -> Outcome:
-    """Makes a second ladder on the GPU, and switches its rungs to and fro."""
+    """Makes a second ladder on the GPU, and switches from each of its rungs to the next.
+
+    Raises:
+        DeviceError: There is nothing to switch between.
+    """
     free_bytes = rig.gpu.memory_free_bytes()
     start = rig.clock()
     ladder = rig.make_ladder()
     made_s = rig.clock() - start
     taken_bytes = free_bytes - rig.gpu.memory_free_bytes()
     rungs = sorted({one.rung for one in ladder.partitions})
+    if len(rungs) < 2:
+        raise DeviceError("the GPU has no partitions", field="partitions")
     start = rig.clock()
-    for number in range(SWITCHES):
-        ladder.switch_to(rungs[1 + number % (len(rungs) - 1)])
+    for number in range(1, SWITCHES + 1):  # rung 0 is the one in force
+        ladder.switch_to(rungs[number % len(rungs)])
     switched_s = rig.clock() - start
     return Outcome(
         {

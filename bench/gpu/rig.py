@@ -34,8 +34,16 @@ class Ladder(Protocol):
         """Work goes to a rung from now on."""
 
 
-Together = Callable[[Sequence[Callable[[], StepResult]], float], list[list[StepResult]]]
-"""Repeats jobs side by side for so many seconds; gives what each of them gave."""
+Job = Callable[[], StepResult]
+
+Together = Callable[[Sequence[Job], float, Callable[[], None]], list[list[StepResult]]]
+"""Repeats jobs side by side for so many seconds; gives what each of them gave.
+
+Each is done once before, after which the last argument is called.
+"""
+
+WARM_S = 120.0
+"""How long the first steps of jobs side by side may take."""
 
 
 @dataclass(slots=True)
@@ -166,13 +174,13 @@ def threads_together(clock: Callable[[], float]) -> Together:
     """Side by side for real: a thread for each job, as the engine allows on two partitions."""
 
     def together(
-        jobs: Sequence[Callable[[], StepResult]], seconds: float
+        jobs: Sequence[Job], seconds: float, started: Callable[[], None]
     ) -> list[list[StepResult]]:
-        ready = threading.Barrier(len(jobs))
+        ready = threading.Barrier(len(jobs), started, WARM_S)
 
-        def repeat(job: Callable[[], StepResult]) -> list[StepResult]:
+        def repeat(job: Job) -> list[StepResult]:
             job()  # a thread's first step makes its library handles and graphs
-            ready.wait()
+            ready.wait()  # RuntimeError where another's first step failed
             end, results = clock() + seconds, []
             while clock() < end:
                 results.append(job())

@@ -85,7 +85,7 @@ class CudaKvCopy:
 
         Raises:
             DeviceError: The device refused.
-            OSError: The folder cannot be written.
+            ConfigError: The folder cannot be written.
         """
         with typed("kv_copy"):
             copier = copier or _core.KvCopier(driver, ordinal)

@@ -7,6 +7,7 @@ is timed on it, once.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 
 from festina import _core
 from festina.device.nvidia.driver_errors import typed
+from festina.errors import ConfigError
 
 SIZES_BYTES = tuple(2**exponent for exponent in range(12, 21))
 """Sizes of runs that are timed: 4 KiB to 1 MiB."""
@@ -131,19 +133,30 @@ def kept_or_calibrated(
 
     Raises:
         DeviceError: The device refused.
-        OSError: The folder cannot be written.
+        ConfigError: The folder cannot be read or written.
     """
     with typed("kv_copy"):
         path = folder / f"kv-copy-{driver.device_uuid(ordinal)}.json"
-    kept = _read(path)
-    if kept is not None and (kept.driver, kept.blocks_max) == (driver.version, blocks_max):
-        return kept
-    measured = calibrate(driver, ordinal, copier, stream, blocks_max, clock)
-    folder.mkdir(parents=True, exist_ok=True)
-    made = path.with_suffix(".new")
+    try:
+        kept = _read(path)
+        if kept is not None and (kept.driver, kept.blocks_max) == (driver.version, blocks_max):
+            return kept
+        measured = calibrate(driver, ordinal, copier, stream, blocks_max, clock)
+        _keep(path, measured)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be kept: {error}",
+            field="XDG_CACHE_HOME",
+            expected="a folder that can be written",
+        ) from error
+    return measured
+
+
+def _keep(path: Path, measured: Crossover) -> None:
+    made = path.with_suffix(f".{os.getpid()}")  # other processes may measure the same device
+    path.parent.mkdir(parents=True, exist_ok=True)
     made.write_bytes(msgspec.json.format(msgspec.json.encode(measured)))
     made.replace(path)
-    return measured
 
 
 def _read(path: Path) -> Crossover | None:

@@ -1,8 +1,10 @@
 """A few points of a profile on a real GPU: its own counter, and the rungs of its own ladder."""
 
+import os
 import time
 
 import pytest
+from msgspec.structs import replace
 
 from festina.config import Config
 from festina.device.nvidia.opening import cuda_device_count
@@ -12,13 +14,18 @@ from festina.errors import DeviceError, UnsupportedEngineError
 from festina.runtime.agent_device import open_engine
 from festina.types import Provenance
 
+if os.environ.get("PYTORCH_NO_CUDA_MEMORY_CACHING") == "1":
+    pytest.skip("PyTorch captures no graphs without its memory pools", allow_module_level=True)
+
 
 @pytest.fixture
 def opened():
+    config = Config()
+    inline = replace(config, agent=replace(config.agent, host_engine="inline"))
     try:
         if cuda_device_count() == 0:
             pytest.skip("no NVIDIA GPU")
-        device, engine = open_engine("cuda:0", Config(), time.monotonic())
+        device, engine = open_engine("cuda:0", inline, time.monotonic())
     except (DeviceError, UnsupportedEngineError) as error:
         pytest.skip(str(error))
     yield device, engine

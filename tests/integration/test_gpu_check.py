@@ -31,10 +31,12 @@ def check(tmp_path):
     pretend(
         "python",
         f'case "$1 $2" in *cuda_device_count*) exec {sys.executable} "$@";; '
-        '"-c import torch") exit "$TORCH";; *) echo "python $*" >> "$CALLS"; exit "$BENCH";; esac',
+        '"-c import torch") exit "$TORCH";; '
+        '*require_kernels*) exit "$KERNELS";; '
+        '*) echo "python $*" >> "$CALLS"; exit "$BENCH";; esac',
     )
 
-    def run(driver=True, torch=0, bench=0, sanitizer=True):
+    def run(driver=True, torch=0, bench=0, kernels=0, sanitizer=True):
         if driver:
             build_library(SUPPORT / "fake_driver.c", libraries / "libcuda.so.1")
         else:
@@ -45,6 +47,7 @@ def check(tmp_path):
             "CALLS": str(tmp_path / "calls"),
             "TORCH": str(torch),
             "BENCH": str(bench),
+            "KERNELS": str(kernels),
             "LD_LIBRARY_PATH": str(libraries),
             "SANITIZER": str(tool) if sanitizer else "/nowhere",
         }
@@ -88,9 +91,11 @@ def test_what_fails_is_named_and_the_rest_still_runs(check):
 
 
 def test_what_is_missing_is_named(check):
-    done, _ = check(torch=1, sanitizer=False)
+    done, _ = check(torch=1, kernels=1, sanitizer=False)
     assert done.returncode == 1
     for line in (
+        "not run: kernels (festina was built without its CUDA kernels: install it where nvcc",
+        "not run: tests of the engine (PyTorch is not installed: pip install 'festina[gpu]')",
         "not run: memcheck (no compute-sanitizer at /nowhere)",
         "not run: bench (PyTorch is not installed: pip install 'festina[gpu]')",
     ):

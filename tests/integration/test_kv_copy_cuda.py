@@ -14,6 +14,7 @@ from festina.engine.kv_copy_cuda import CudaKvCopy
 from festina.engine.kv_crossover import SIZES_BYTES, Crossover, kept_or_calibrated
 from festina.engine.kv_layout import KvLayout
 from festina.errors import (
+    ConfigError,
     DeviceError,
     DeviceLostError,
     DeviceUnsupportedError,
@@ -405,6 +406,19 @@ def test_the_crossover_is_measured_once_and_kept(fake, tmp_path):
     opened.copy(host, device, runs_of(16384, 2))
     opened.copy(host, device, runs_of(32768, 2))
     assert ways(pretended)[before:] == ["launch", "batch"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(fake, tmp_path):
+    pretended = fake()
+    copier = _core.KvCopier(pretended.driver, 0, IMAGE)
+    folder = tmp_path / "file"
+    folder.write_text("")
+    with pytest.raises(ConfigError) as caught:
+        kept_or_calibrated(
+            folder / "kept", pretended.driver, 0, copier, STREAM, BLOCKS_MAX, pretended.seconds
+        )
+    assert caught.value.field == "XDG_CACHE_HOME"
+    assert str(folder) in str(caught.value)
 
 
 def test_another_number_of_blocks_is_measured_anew(fake, tmp_path):

@@ -1,5 +1,6 @@
 """The benches of a GPU on a pretended one: they give what is asked for, and their file says it."""
 
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from virtual_rig import LADDER_S, SWITCH_S, rig_of
 
 from festina.device import physics
 from festina.errors import DeviceError
-from gpu import decode_floor, idle, pair, partitions, serving, sm_share
+from gpu import decode_floor, idle, pair, partitions, profiles, serving, sm_share
 from gpu.figures import (
     NOT_MEASURED,
     WANTED,
@@ -22,6 +23,7 @@ from gpu.figures import (
     write_result,
 )
 from gpu.render import TEST_DATA, page, picture
+from gpu.rig import threads_together
 from gpu.suite import kv_copy_outcome, run_all
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +42,12 @@ class TestBenches:
         assert values["rung_switch_us"] == pytest.approx(1e6 * SWITCH_S)
         assert values["ladder_memory_mib"] == pytest.approx(8.0)
         assert set(values) >= names("ladder") | names("rung")
+
+    def test_a_gpu_without_partitions_has_no_time_to_switch_them(self):
+        rig, _ = rig_of()
+        rig.device.partitions = rig.device.partitions[:1]
+        with pytest.raises(DeviceError, match="no partitions"):
+            partitions.run(rig)
 
     def test_latency_and_watts_are_told_for_every_rung(self):
         rig, _ = rig_of()
@@ -68,6 +76,40 @@ class TestBenches:
         assert values["pair_halves_tbt_p99_ms"] < values["pair_whole_tbt_p99_ms"]
         assert rig.engine.decoders == {}
 
+    def test_what_a_pair_does_first_is_not_counted(self):
+        rig, gpu = rig_of()
+        together = rig.together
+
+        def slow_start(jobs, seconds, started):
+            gpu.sleep(100.0)
+            return together(jobs, seconds, started)
+
+        expected = pair.run(rig).values
+        rig.together = slow_start
+        for name in ("pair_halves_j_per_token", "pair_halves_prefill_tokens_per_s"):
+            assert pair.run(rig).values[name] == pytest.approx(expected[name], rel=0.05)
+
+    def test_jobs_side_by_side_start_once_all_of_them_are_warm(self):
+        done, begun = [], []
+        jobs = [lambda name=name: done.append(name) for name in "ab"]
+        ran = threads_together(lambda: 0.0)(jobs, 0.0, lambda: begun.append(sorted(done)))
+        assert begun == [["a", "b"]]
+        assert ran == [[], []]
+
+    def test_a_profile_is_a_process_that_begins_anew(self, tmp_path):
+        asked = []
+        values = profiles.run("cuda:1", tmp_path, asked.append).values
+        assert set(values) == names("profile")
+        for shape, arguments in zip(profiles.SHAPES, asked, strict=True):
+            assert arguments[:5] == ("profile", "--device", "cuda:1", "--model", shape)
+            assert "--restart" in arguments
+
+    def test_a_profile_that_fails_is_no_figure(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(sys, "executable", "/bin/false")
+        found, problems = run_all({"profiles": lambda: profiles.run("cuda:0", tmp_path)}, len)
+        assert found.values == {}
+        assert "exit code 1" in problems[0]
+
     def test_decode_is_compared_with_the_floor_and_the_rival(self):
         rig, _ = rig_of()
         outcome = decode_floor.run(rig, lambda: 3e12, lambda: 9.0)
@@ -84,6 +126,12 @@ class TestBenches:
         assert set(values) >= names("idle")
         assert values["idle_context_w"] == pytest.approx(gpu.idle_w(), rel=0.02)
         assert values["idle_60gb_resident_gb"] == pytest.approx(60.0, rel=0.01)
+
+    def test_a_counter_that_stands_still_is_no_power_of_zero(self):
+        rig, gpu = rig_of()
+        gpu.energy_j = lambda: 5.0
+        with pytest.raises(DeviceError, match="stands still"):
+            idle.look(gpu, rig.clock, rig.sleep, 1.0)
 
     def test_looks_after_work_are_ten_and_sixty_seconds_later(self):
         rig, gpu = rig_of()

@@ -8,14 +8,16 @@ from engine_driver import MODEL, Run, generate, runs_of, step
 from plain_decoder import PlainDecoder
 from tiny_models import ARCHITECTURES, gguf_file, published_folder
 
+from festina import _core
 from festina.config import DeploymentConfig
 from festina.engine.base import Batch
 from festina.engine.cpu.engine import CpuEngine
-from festina.errors import DeviceError, EngineError, UnsupportedModelError
+from festina.errors import DeviceError, EngineError, EngineLostError, UnsupportedModelError
 from festina.types import OperatingPoint, Sampling, SmPartition
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `gpu`)")
 
+from festina.engine.cuda.decoder import Decoder  # noqa: E402
 from festina.engine.cuda.engine import CudaEngine, EngineOptions  # noqa: E402
 from festina.engine.cuda.lanes import Lanes  # noqa: E402
 
@@ -193,6 +195,27 @@ def test_a_partition_that_the_device_has_not_is_refused(llama):
             Batch(MODEL, (run.chunk(9),), OperatingPoint(0, 16), SmPartition(rung=3, sms=16))
         )
     assert caught.value.field == "partition"
+
+
+@pytest.mark.parametrize(
+    ("reported", "lost"),
+    [
+        (torch.OutOfMemoryError, False),
+        (torch.AcceleratorError, True),
+        (_core.CudaKernelError, True),
+    ],
+)
+def test_after_a_failed_kernel_the_engine_is_lost(llama, monkeypatch, reported, lost):
+    engine = engine_of(llama)
+    (run,) = runs_of(PROMPTS[:1], 5)
+
+    def fail(*_):
+        raise reported("no more")
+
+    monkeypatch.setattr(Decoder, "hidden", fail)
+    with pytest.raises(EngineError, match="no more") as caught:
+        step(engine, [run.chunk(9)])
+    assert isinstance(caught.value, EngineLostError) is lost
 
 
 def test_a_chunk_beyond_the_context_is_refused_before_anything_is_written(llama):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from festina.engine import kv_copy, models
 from festina.engine.base import BLOCK_TOKENS, Batch, LoadedModel, StepResult
 from festina.engine.cuda.building import Kernels, Source, build_decoder, open_source
 from festina.engine.cuda.extras import require_kernels
+from festina.engine.cuda.failures import typed
 from festina.engine.cuda.graphs import BUCKETS, DecodeGraphs
 from festina.engine.cuda.lanes import Ladder, Lanes
 from festina.engine.cuda.pool import KvPool
@@ -99,6 +99,7 @@ class CudaEngine:
         Raises:
             UnsupportedEngineError: festina was built without its CUDA kernels.
             DeviceError: PyTorch cannot use the GPU.
+            ConfigError: The user's cache folder cannot be written.
         """
         require_kernels()
         if not torch.cuda.is_available():
@@ -127,18 +128,17 @@ class CudaEngine:
             WeightsError: The file is missing, truncated or inconsistent.
             UnsupportedModelError: Its architecture or quantisation is not implemented.
             DeviceError: Weights and KV pool do not fit on the device.
+            EngineLostError: The device failed.
         """
         source = open_source(deployment.weights, self._models_dir)
         blocks = -(-deployment.kv_tokens // BLOCK_TOKENS)
         self._require_room(source, blocks)
-        try:
+        with typed():
             resident = self._build(source, deployment, blocks)
-        except torch.OutOfMemoryError as error:
-            raise DeviceError(
-                f"{deployment.name} does not fit: {error}",
-                field="kv_tokens",
-                expected="what fits beside the weights",
-            ) from error
+            if self._device.type == "cuda":
+                # What makes weights and pool is given to this thread's stream, for which the
+                # lanes' and the copies' do not wait.
+                torch.cuda.synchronize(self._device)
         self._resident[deployment.name] = resident
         return LoadedModel(deployment.name, resident.shape, blocks, source.tokenizer)
 
@@ -153,7 +153,8 @@ class CudaEngine:
 
         Raises:
             EngineError: The model is not resident, a chunk is wrong or the device has no such
-                partition, and nothing was written; or the device failed.
+                partition, and nothing was written; or memory ran out.
+            EngineLostError: The device failed: what runs on it must be started anew.
         """
         start = self._clock()
         resident = self._resident_of(batch.model)
@@ -161,7 +162,7 @@ class CudaEngine:
         check_chunks(batch.chunks, resident.pool.blocks, config.vocabulary)
         self._check_context(batch, shape.context_tokens)
         lane = self._lanes.of(batch.partition)
-        with _typed(), lane.entered():
+        with typed(), lane.entered():
             token_ids = resident.run(batch.chunks, lane)
         flops = step_flops(batch.chunks, shape, config)
         bytes_moved = step_bytes(batch.chunks, shape, config)
@@ -192,8 +193,15 @@ class CudaEngine:
 
     def _build(self, source: Source, deployment: DeploymentConfig, blocks: int) -> Resident:
         config, options, device = source.config, self._options, self._device
-        tensors = source.tensors(device, options.dtype)
-        pool = KvPool(config, blocks, device, options.dtype)
+        try:
+            tensors = source.tensors(device, options.dtype)
+            pool = KvPool(config, blocks, device, options.dtype)
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(
+                f"{deployment.name} does not fit: {error}",
+                field="kv_tokens",
+                expected="what fits beside the weights",
+            ) from error
         decoder = build_decoder(config, tensors, pool, options.kernels)
         context_tokens = min(deployment.context_tokens, config.context_tokens)
         width = -(-context_tokens // BLOCK_TOKENS)
@@ -236,15 +244,6 @@ class CudaEngine:
             raise EngineError(
                 f"{model!r} is not resident", field="model", expected="a loaded deployment"
             ) from None
-
-
-@contextmanager
-def _typed() -> Iterator[None]:
-    """What the device reports is an `EngineError`: out of memory, a failed kernel, a lost GPU."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, torch.AcceleratorError, _core.CudaKernelError) as error:
-        raise EngineError(f"the device failed: {error}", field="model") from error
 
 
 def _free_bytes(device: torch.device) -> int:
