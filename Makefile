@@ -35,7 +35,7 @@ fuzz: setup
 # Crashes, cuts and lost messages in virtual time, against DESIGN's promises; SEEDS=10000 for more
 SEEDS ?= 200
 simulate-faults: setup
-	$(BIN)/festina simulate-faults --seeds $(SEEDS)
+	$(BIN)/festina simulate-faults --seeds $(SEEDS) --jobs $$(nproc)
 
 # A thousand kills of the processes of a real cluster while a million tokens stream
 chaos: setup

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Annotated
 
 import typer
@@ -18,6 +21,9 @@ from festina.simulator.faults.cluster import SeedResult, simulate_seed
 from festina.simulator.faults.profiles import Profiles
 from festina.simulator.faults.report import from_json, report_of, to_json
 
+_PART = 10
+"""Seeds that a process takes at a time."""
+
 
 def command(
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
@@ -25,6 +31,7 @@ def command(
     again: Annotated[
         int, typer.Option(min=0, help="How many to run a second time, in another process.")
     ] = 5,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that share the seeds.")] = 1,
     json: Json = False,
 ) -> None:
     """Crash, cut, delay, repeat, reorder and lose in virtual time; check DESIGN's promises.
@@ -35,10 +42,10 @@ def command(
     broken, after one line per broken promise and the command that replays its seed.
     """
     console = Console(stderr=True, highlight=False)
-    profiles = Profiles.load()
     numbers = range(first, first + seeds)
-    shown = track(numbers, "simulating", console=console, transient=True, disable=json)
-    results = [simulate_seed(seed, profiles) for seed in shown]
+    simulated = _simulate(numbers) if jobs == 1 else _share(numbers, jobs)
+    shown = track(simulated, "simulating", seeds, console=console, transient=True, disable=json)
+    results = list(shown)
     repeated = _elsewhere(first, min(again, seeds))
     report = report_of(results, repeated)
     if json:
@@ -49,6 +56,24 @@ def command(
         Console(highlight=False).print(faults_table(report))
     if report.broken:
         raise typer.Exit(1)
+
+
+def _simulate(seeds: Iterable[int]) -> Iterator[SeedResult]:
+    profiles = Profiles.load()
+    for seed in seeds:
+        yield simulate_seed(seed, profiles)
+
+
+def _share(seeds: range, jobs: int) -> Iterator[SeedResult]:
+    """The same in several processes, in the order of seeds."""
+    parts = [seeds[start : start + _PART] for start in range(0, len(seeds), _PART)]
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        for results in pool.map(_simulate_part, parts):
+            yield from results
+
+
+def _simulate_part(seeds: range) -> list[SeedResult]:
+    return list(_simulate(seeds))
 
 
 def _elsewhere(first: int, seeds: int) -> tuple[SeedResult, ...]:

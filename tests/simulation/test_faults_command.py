@@ -55,3 +55,10 @@ def test_json_tells_every_broken_promise(breaks_two: None):
     report = json.loads(done.stdout)
     assert [(one["seed"], one["promise"]) for one in report["broken"]] == [(2, 1), (2, 4)]
     assert report["faults"] == {"lost": 9}
+
+
+def test_seeds_that_are_shared_by_processes_come_out_alike():
+    alone = run("--seeds", "2", "--json")
+    shared = run("--seeds", "2", "--json", "--jobs", "2")
+    assert shared.exit_code == 0, shared.output
+    assert json.loads(shared.stdout)["results"] == json.loads(alone.stdout)["results"]
