@@ -944,9 +944,12 @@ class ConsolidationPlanner:
     ) -> tuple[list[tuple[int, int]], list[int]] | None: ...
     def wake(self, gpus: numpy.ndarray, residents: numpy.ndarray) -> tuple[int, int] | None: ...
 
-def assign(costs: typing.Annotated[numpy.typing.ArrayLike, numpy.float64]) -> list[int]:
+def assign(
+    costs: typing.Annotated[numpy.typing.ArrayLike, numpy.float64],
+    room: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+) -> list[int]:
     """
-    The column of each row, all different, so that the costs add up to the least.
+    The column of each row so that the costs add up to the least and no column gets more rows than it has room for.
     """
 
 def build_info() -> dict[str, typing.Any]:

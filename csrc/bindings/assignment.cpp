@@ -5,9 +5,9 @@
 
 #include "bindings/module.hpp"
 #include "core/bad_input.hpp"
-#include "core/packing/assignment.hpp"
+#include "core/packing/transport.hpp"
 
-// Python's side of csrc/core/packing/assignment.hpp; festina/control/migration.py is the documented
+// Python's side of csrc/core/packing/transport.hpp; festina/control/migration.py is the documented
 // surface.
 namespace py = pybind11;
 
@@ -16,11 +16,17 @@ namespace {
 
 using Matrix = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
-std::vector<int> assign(const Matrix& costs) {
+std::vector<int> assign(const Matrix& costs, const std::vector<int>& room) {
   if (costs.ndim() != 2) throw BadInput("costs", "two dimensions");
   const auto rows = static_cast<std::size_t>(costs.shape(0));
   const auto columns = static_cast<std::size_t>(costs.shape(1));
-  if (columns < rows) throw BadInput("costs", "at least as many columns as rows");
+  if (columns != room.size()) throw BadInput("room", "one for each column");
+  std::size_t places = 0;
+  for (const int places_there : room) {
+    if (places_there < 0) throw BadInput("room", "at least 0");
+    places += static_cast<std::size_t>(places_there);
+  }
+  if (places < rows) throw BadInput("room", "a place for each row");
   const double* cell = costs.data();
   packing::Costs copy(rows, std::vector<double>(columns));
   for (auto& row : copy) {
@@ -30,14 +36,15 @@ std::vector<int> assign(const Matrix& costs) {
     }
   }
   const py::gil_scoped_release release;
-  return packing::assign(copy);
+  return packing::transport(copy, room);
 }
 
 }  // namespace
 
 void register_assignment(py::module_& m) {
-  m.def("assign", &assign, py::arg("costs"),
-        "The column of each row, all different, so that the costs add up to the least.");
+  m.def("assign", &assign, py::arg("costs"), py::arg("room"),
+        "The column of each row so that the costs add up to the least and no column gets more rows "
+        "than it has room for.");
 }
 
 }  // namespace festina::bindings

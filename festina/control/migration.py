@@ -119,7 +119,7 @@ def assign(
 ) -> list[int | None]:
     """Which target each request goes to, so that all copies together take the least time.
 
-    The Hungarian algorithm on bytes over bandwidth; each target is as many columns as it has room.
+    The Hungarian method on bytes over bandwidth, where each target takes as many as it has room.
 
     Args:
         kv_bytes: Per request, what has to be copied.
@@ -138,13 +138,12 @@ def assign(
         raise ValueError(f"bandwidths {bytes_per_s.shape}: expected {(requests, targets)}")
     if not np.all(np.isfinite(bytes_per_s) & (bytes_per_s > 0.0)):
         raise ValueError("a bandwidth is not positive and finite")
-    columns = np.repeat(np.arange(targets), np.minimum(room, requests))
     where: list[int | None] = [None] * requests
-    moving = sorted(range(requests), key=lambda row: (kv_bytes[row], row))[: len(columns)]
+    moving = sorted(range(requests), key=lambda row: (kv_bytes[row], row))[: sum(room)]
     if not moving:
         return where
     sizes = np.asarray(kv_bytes, np.float64)[moving]
-    costs = sizes[:, None] / bytes_per_s[moving][:, columns]
-    for row, column in zip(moving, _core.assign(costs), strict=True):
-        where[row] = int(columns[column])
+    costs = sizes[:, None] / bytes_per_s[moving]
+    for row, target in zip(moving, _core.assign(costs, list(room)), strict=True):
+        where[row] = target
     return where

@@ -9,6 +9,7 @@
 #include "core/packing/best_fit.hpp"
 #include "core/packing/energy_waste.hpp"
 #include "core/packing/replacement.hpp"
+#include "core/packing/transport.hpp"
 
 namespace {
 
@@ -86,6 +87,31 @@ void assignment_costs_least() {
   }
 }
 
+// As the assignment does it with a column for each place.
+void places_of_a_target_are_alike() {
+  Random random;
+  for (int round = 0; round < 300; ++round) {
+    const std::size_t targets = 1 + static_cast<std::size_t>(random.below(4));
+    std::vector<int> room(targets);
+    for (int& places : room) places = random.below(4);
+    const int places = std::accumulate(room.begin(), room.end(), 0);
+    if (places == 0) continue;
+    Costs costs(1 + static_cast<std::size_t>(random.below(places)));
+    Costs by_place(costs.size());
+    for (std::size_t i = 0; i < costs.size(); ++i) {
+      for (std::size_t j = 0; j < targets; ++j) {
+        costs[i].push_back(random.below(20) - 3);
+        by_place[i].insert(by_place[i].end(), static_cast<std::size_t>(room[j]), costs[i][j]);
+      }
+    }
+    const std::vector<int> found = transport(costs, room);
+    for (std::size_t j = 0; j < targets; ++j) {
+      CHECK(std::count(found.begin(), found.end(), static_cast<int>(j)) <= room[j]);
+    }
+    CHECK_EQ(cost_of(costs, found), cost_of(by_place, assign(by_place)));
+  }
+}
+
 void waste_is_what_the_common_clock_adds() {
   const std::vector<Item> items{{1, 1, 2, 10}, {1, 1, 1, 5}};
   CHECK_EQ(energy_waste(items, std::vector<int>{0}), 0.0);
@@ -154,6 +180,7 @@ int main() {
   best_fit_fills_the_fullest_bin_that_has_room();
   best_fit_is_near_the_bound();
   assignment_costs_least();
+  places_of_a_target_are_alike();
   waste_is_what_the_common_clock_adds();
   models_join_the_gpu_of_the_nearest_clock();
   a_resident_makes_way_where_that_wastes_less();
