@@ -66,6 +66,7 @@ app.command("profile")(profile.command)
 app.command("env")(env.command)
 app.command("scheduler")(process.scheduler)
 app.command("agent")(process.agent)
+app.command("consolidator")(process.consolidator)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import typer
 from festina.cli.options import ConfigFile, Deploy, EndpointOption, SetFlags, settings
 from festina.errors import ConfigError
 from festina.runtime import agent as agent_process
+from festina.runtime import consolidator as consolidator_process
 from festina.runtime import scheduler as scheduler_process
 
 
@@ -50,6 +51,24 @@ def agent(
     """Run one agent alone; print where clients reach it. Deployments as the scheduler's."""
     found = settings(config, sets, deploy=deploy).config
     _until_ctrl_c(lambda stop: agent_process.run(found, name, gpu, join, _announce, stop))
+
+
+def consolidator(
+    join: Annotated[str, typer.Option(help="The scheduler's endpoint.")],
+    config: ConfigFile = None,
+    sets: SetFlags = None,
+    deploy: Deploy = None,
+) -> None:
+    """Run the consolidator alone: it empties, parks and wakes GPUs. Deployments as the scheduler's.
+
+    One for a cluster. It needs nothing but the cluster, and nothing needs it.
+    """
+    found = settings(config, sets, deploy=deploy).config
+    if found.consolidator.policy == "off":
+        raise ConfigError(
+            "there is nothing to do", field="consolidator.policy", expected="festina or paper"
+        )
+    _until_ctrl_c(lambda stop: consolidator_process.run(found, join, _announce, stop))
 
 
 def _announce(endpoint: str) -> None:

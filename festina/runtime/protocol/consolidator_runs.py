@@ -131,7 +131,17 @@ class EmptyRun:
         if wrong:
             return self.give_up(wrong)
         self._drained = self._drained or gpu.draining
-        orders = [self._direct(self.gpu, self._epoch, Drain(self._lease_ms))]
+        loads = [
+            self._direct(to, agents[to].epoch, Load(model))
+            for model, to in self._empty.moves
+            if _state(agents[to].summary, model) in (ModelState.ABSENT, ModelState.UNLOADING)
+        ]
+        ready = all(
+            _state(agents[to].summary, model) is ModelState.READY for model, to in self._empty.moves
+        )
+        if not (ready or self._drained):  # what comes meanwhile is served here, in time
+            return Progress(tuple(loads))
+        orders = [self._direct(self.gpu, self._epoch, Drain(self._lease_ms)), *loads]
         for model, to in self._empty.moves:
             orders += self._move(gpu, model, agents[to])
         if gpu.draining and _empty(gpu):
@@ -150,14 +160,11 @@ class EmptyRun:
         return "it takes too long" if now >= self._until else ""
 
     def _move(self, gpu: GpuSummary, model: str, to: AgentInfo) -> list[Direct]:
-        """What is left of one model here."""
+        """What is left of one model here, once it is ready there."""
         here = next((one for one in gpu.models if one.model == model), None)
-        there = next((one for one in to.summary.models if one.model == model), None)
-        if there is None or there.state is ModelState.UNLOADING:
-            return [self._direct(to.agent, to.epoch, Load(model))]
-        if here is None or there.state is not ModelState.READY:
+        if here is None or not (here.running or here.waiting):
             return []
-        if not (here.running or here.waiting):
+        if _state(to.summary, model) is not ModelState.READY:
             return []
         order = Migrate(model, to.agent, to.epoch, to.endpoint)
         return [self._direct(self.gpu, self._epoch, order)]
@@ -211,6 +218,10 @@ class WakeRun:
         if now >= self._until:
             return self.give_up("it takes too long")
         return Progress((Direct(self._plan, self.gpu, self._epoch, Wake()),))
+
+
+def _state(gpu: GpuSummary, model: str) -> ModelState:
+    return next((one.state for one in gpu.models if one.model == model), ModelState.ABSENT)
 
 
 def _empty(gpu: GpuSummary) -> bool:
