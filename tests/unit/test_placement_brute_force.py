@@ -276,14 +276,16 @@ def build(policy: str, rng: random.Random, count: int, on: Improvements):
 
 
 def possible(request: Request, rungs: range) -> bool:
+    """Whether an idle GPU could meet the objectives. Not for ones that are equal up to rounding."""
     last = request.tokens_in + request.tokens_out
+    best = 0.0
     for rung in rungs:
         for clock in range(len(sample.CLOCKS_MHZ)):
             ttft = estimate(request.model, Phase.PREFILL, rung, clock, request.tokens_in, 0)[0]
             tbt = estimate(request.model, Phase.DECODE, rung, clock, 1, last)[0]
-            if ttft <= request.slo.ttft_ms and tbt <= request.slo.tbt_ms:
-                return True
-    return False
+            best = max(best, min(request.slo.ttft_ms / ttft, request.slo.tbt_ms / tbt))
+    assume(abs(best - 1) > CLOSE)
+    return best >= 1
 
 
 improvements = st.builds(
