@@ -12,6 +12,8 @@ Positive = Annotated[float, Meta(gt=0)]
 PositiveInt = Annotated[int, Meta(gt=0, le=2**31 - 1)]
 """What native code and sockets take as an `int`."""
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+Reserve = Annotated[float, Meta(ge=0, lt=1)]
+"""A share that leaves something."""
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:/-]+$")]
 
 
@@ -77,7 +79,7 @@ class SchedulerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     endpoint: str = "tcp://127.0.0.1:7000"
     standby_endpoint: str = ""
     policy: Literal["festina", "paper"] = "festina"
-    margin: Fraction = 0.05
+    margin: Reserve = 0.05
     reservation_s: Positive = 2.0
     retry_after_ms: PositiveInt = 500
 
@@ -120,7 +122,7 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     chunk_tokens: PositiveInt = 128
     waiting_max: PositiveInt = 512
     beta: Fraction = 1.0
-    margin: Fraction = 0.1
+    margin: Reserve = 0.1
     client_timeout_s: Positive = 5.0
     host_engine: Literal["auto", "process", "inline"] = "auto"
     hot_share: Fraction = 0.1
