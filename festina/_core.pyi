@@ -25,6 +25,7 @@ __all__: list[str] = [
     "CudaDriverError",
     "CudaKernelError",
     "CudaMemory",
+    "DecoderHeads",
     "Drain",
     "GreenContexts",
     "KvCopier",
@@ -42,6 +43,9 @@ __all__: list[str] = [
     "assign",
     "build_info",
     "cpu_isas",
+    "decoder_gate",
+    "decoder_norm",
+    "decoder_rotate",
     "kv_copy_host",
     "paged_attention_device",
     "paged_attention_host",
@@ -203,6 +207,25 @@ class CudaDriver:
     def version(self) -> int:
         """
         1000 major + 10 minor.
+        """
+
+class DecoderHeads:
+    """
+    How a row of queries, keys and values divides and turns.
+    """
+    def __init__(
+        self,
+        *,
+        queries: typing.SupportsInt | typing.SupportsIndex,
+        keys: typing.SupportsInt | typing.SupportsIndex,
+        head_dim: typing.SupportsInt | typing.SupportsIndex,
+        pairs: typing.SupportsInt | typing.SupportsIndex,
+        halves: bool,
+        eps: typing.SupportsFloat | typing.SupportsIndex,
+        block_stride: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None:
+        """
+        `halves` turns (i, i + pairs), else (2i, 2i + 1); `block_stride` is in elements.
         """
 
 class GreenContexts:
@@ -960,6 +983,52 @@ def build_info() -> dict[str, typing.Any]:
 def cpu_isas() -> list[str]:
     """
     Instruction sets this machine has kernels for, best first.
+    """
+
+def decoder_gate(
+    bf16: bool,
+    rows: typing.SupportsInt | typing.SupportsIndex,
+    width: typing.SupportsInt | typing.SupportsIndex,
+    gelu: bool,
+    gate_up: typing.SupportsInt | typing.SupportsIndex,
+    out: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex | None,
+) -> None:
+    """
+    out = activation(gate) · up; see decoder_norm.
+    """
+
+def decoder_norm(
+    bf16: bool,
+    rows: typing.SupportsInt | typing.SupportsIndex,
+    width: typing.SupportsInt | typing.SupportsIndex,
+    eps: typing.SupportsFloat | typing.SupportsIndex,
+    x: typing.SupportsInt | typing.SupportsIndex,
+    update: typing.SupportsInt | typing.SupportsIndex,
+    gain: typing.SupportsInt | typing.SupportsIndex,
+    out: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex | None,
+) -> None:
+    """
+    out = norm(x), after x += update unless that is 0; all arrays by address. On a stream, or as host code where it is None. Raises ValueError, CudaKernelError.
+    """
+
+def decoder_rotate(
+    bf16: bool,
+    heads: DecoderHeads,
+    rows: typing.SupportsInt | typing.SupportsIndex,
+    qkv: typing.SupportsInt | typing.SupportsIndex,
+    cosines: typing.SupportsInt | typing.SupportsIndex,
+    sines: typing.SupportsInt | typing.SupportsIndex,
+    q_gain: typing.SupportsInt | typing.SupportsIndex,
+    k_gain: typing.SupportsInt | typing.SupportsIndex,
+    slots: typing.SupportsInt | typing.SupportsIndex,
+    keys: typing.SupportsInt | typing.SupportsIndex,
+    values: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex | None,
+) -> None:
+    """
+    Norms (unless gains are 0) and turns queries and keys, caches keys and values; see csrc/cuda/decoder_ops/types.hpp and decoder_norm.
     """
 
 def kv_copy_host(

@@ -8,6 +8,7 @@ PYBIND11_MODULE(_core, m) {
   festina::bindings::register_cpu_kernels(m);
   festina::bindings::register_cpu_decoder(m);
   festina::bindings::register_cuda_driver(m);
+  festina::bindings::register_decoder_ops(m);
   festina::bindings::register_green_context(m);
   festina::bindings::register_kernel_error(m);
   festina::bindings::register_kv_copy(m);

@@ -11,6 +11,7 @@ void register_consolidation(pybind11::module_& m);
 void register_cpu_decoder(pybind11::module_& m);
 void register_cpu_kernels(pybind11::module_& m);
 void register_cuda_driver(pybind11::module_& m);
+void register_decoder_ops(pybind11::module_& m);
 void register_green_context(pybind11::module_& m);
 void register_kernel_error(pybind11::module_& m);
 void register_kv_copy(pybind11::module_& m);

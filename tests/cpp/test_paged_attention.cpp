@@ -34,8 +34,16 @@ void attention_is_that_of_plain_sums(std::uint32_t head_dim, std::uint32_t group
   for (std::size_t i = 0; i < tables.size(); ++i) {
     tables[i] = static_cast<std::int32_t>(i * 7 % (width * 2));
   }
-  const Shape shape{static_cast<std::uint32_t>(lengths.size()), kv_heads, group, head_dim, width, 0,
-                    splits, 0.25F, stride, std::uint64_t{kv_heads} * group * head_dim};
+  const Shape shape{static_cast<std::uint32_t>(lengths.size()),
+                    kv_heads,
+                    group,
+                    head_dim,
+                    width,
+                    0,
+                    splits,
+                    0.25F,
+                    stride,
+                    std::uint64_t{kv_heads} * group * head_dim};
   const std::vector<T> q = normal<T>(lengths.size() * shape.q_stride, 2);
   std::vector<float> scratch(shape.scratch());
   std::vector<T> out(q.size());
@@ -84,8 +92,8 @@ void bf16_is_the_nearest_ties_to_even() {
     return stored.bits;
   };
   CHECK_EQ(rounded(1.0F), 0x3f80);
-  CHECK_EQ(rounded(1.00390625F), 0x3f80);   // half-way, down to even
-  CHECK_EQ(rounded(1.01171875F), 0x3f82);   // half-way, up to even
+  CHECK_EQ(rounded(1.00390625F), 0x3f80);  // half-way, down to even
+  CHECK_EQ(rounded(1.01171875F), 0x3f82);  // half-way, up to even
   CHECK_EQ(rounded(-INFINITY), 0xff80);
   CHECK(std::isnan(to_float(Bf16{rounded(NAN)})));
 }

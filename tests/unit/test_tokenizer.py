@@ -163,3 +163,11 @@ def test_no_token_has_more_characters_than_the_longest(tokenizer):
     assert len(text) <= len(tokenizer.encode(text)) * tokenizer.token_characters_max
     lengths = [len(tokenizer.token_bytes(index)) for index in range(tokenizer.vocabulary)]
     assert max(lengths) <= tokenizer.token_characters_max
+
+
+def test_qwen_takes_digits_one_by_one_and_composes_characters(tmp_path):
+    metadata = tiny_metadata() | {"tokenizer.ggml.pre": "qwen2"}
+    tokenizer = GgufTokenizer(GgufFile(write_gguf(tmp_path / "qwen.gguf", metadata)))
+    assert tokenizer.encode("12") == tokenizer.encode("1") + tokenizer.encode("2")
+    assert tokenizer.encode("e\u0301") == tokenizer.encode("\u00e9")
+    assert tokenizer.decode(tokenizer.encode("hello it's 42")) == "hello it's 42"

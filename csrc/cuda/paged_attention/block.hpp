@@ -19,17 +19,17 @@ constexpr float lowest = -INFINITY;
 // State of a thread, in registers.
 template <std::uint32_t Heads>
 struct Thread {
-  float sums[Heads][8];    // weighted values: components 8·column … of its slice
-  float highest[Heads];    // score so far; the same in all threads
-  float rescale[Heads];    // of what was summed before this tile
-  float total;             // of the weights of head `thread`
+  float sums[Heads][8];  // weighted values: components 8·column … of its slice
+  float highest[Heads];  // score so far; the same in all threads
+  float rescale[Heads];  // of what was summed before this tile
+  float total;           // of the weights of head `thread`
 };
 
 // Memory that the threads of a block share.
 template <std::uint32_t Heads>
 struct Shared {
   alignas(16) float q[Heads][head_dim_max];
-  float scores[Heads][tile];      // then weights
+  float scores[Heads][tile];  // then weights
   float parts[Heads][threads];
   float folded[Heads][folds];
   float spread[threads * 8];
@@ -63,13 +63,16 @@ class Block {
   [[nodiscard]] FESTINA_HOST_DEVICE std::uint32_t heads() const { return heads_; }
 
   FESTINA_HOST_DEVICE void start(std::uint32_t thread, Thread<Heads>& own) const {
+    FESTINA_UNROLL
     for (std::uint32_t h = 0; h < Heads; ++h) {
       own.highest[h] = lowest;
       own.rescale[h] = 0.0F;
+      FESTINA_UNROLL
       for (float& sum : own.sums[h]) sum = 0.0F;
     }
     own.total = 0.0F;
-    const T* q = arrays_.q + place_.sequence * shape_.q_stride + std::size_t{head_} * shape_.head_dim;
+    const T* q =
+        arrays_.q + place_.sequence * shape_.q_stride + std::size_t{head_} * shape_.head_dim;
     for (std::uint32_t i = thread; i < Heads * shape_.head_dim; i += threads) {
       const std::uint32_t h = i / shape_.head_dim;
       const float value = h < heads_ ? to_float(q[i]) * shape_.scale : 0.0F;
@@ -84,25 +87,31 @@ class Block {
     float scores[tokens_each][Heads] = {};
     const T* keys[tokens_each];
     bool seen[tokens_each];
+    FESTINA_UNROLL
     for (std::uint32_t j = 0; j < tokens_each; ++j) {
       const std::uint32_t token = base + j * threads + thread;
       seen[j] = token >= first_ && token < end_;
       keys[j] = seen[j] ? key(token) : nullptr;
     }
     for (std::uint32_t at = 0; at < shape_.head_dim; at += 8) {
+      FESTINA_UNROLL
       for (std::uint32_t j = 0; j < tokens_each; ++j) {
         if (!seen[j]) continue;
         float part[8];
         load8(keys[j] + std::size_t{at} * block_tokens, part);
+        FESTINA_UNROLL
         for (std::uint32_t h = 0; h < Heads; ++h) {
+          FESTINA_UNROLL
           for (std::uint32_t i = 0; i < 8; ++i) {
             scores[j][h] = fmaf(shared_.q[h][at + i], part[i], scores[j][h]);
           }
         }
       }
     }
+    FESTINA_UNROLL
     for (std::uint32_t h = 0; h < Heads; ++h) {
       float high = lowest;
+      FESTINA_UNROLL
       for (std::uint32_t j = 0; j < tokens_each; ++j) {
         const float value = seen[j] ? scores[j][h] : lowest;
         shared_.scores[h][j * threads + thread] = value;
@@ -122,12 +131,14 @@ class Block {
 
   // Scores to weights, relative to the highest score so far.
   FESTINA_HOST_DEVICE void weigh(std::uint32_t thread, Thread<Heads>& own) const {
+    FESTINA_UNROLL
     for (std::uint32_t h = 0; h < Heads; ++h) {
       float high = own.highest[h];
       for (std::uint32_t i = 0; i < folds; ++i) high = fmaxf(high, shared_.folded[h][i]);
       own.rescale[h] = exp_negative(own.highest[h] - high);
       own.highest[h] = high;
       float total = 0.0F;
+      FESTINA_UNROLL
       for (std::uint32_t j = 0; j < tokens_each; ++j) {
         float& score = shared_.scores[h][j * threads + thread];
         score = exp_negative(score - high);
@@ -141,7 +152,9 @@ class Block {
   FESTINA_HOST_DEVICE void gather(std::uint32_t thread, Thread<Heads>& own,
                                   std::uint32_t base) const {
     fold_totals(thread);
+    FESTINA_UNROLL
     for (std::uint32_t h = 0; h < Heads; ++h) {
+      FESTINA_UNROLL
       for (float& sum : own.sums[h]) sum *= own.rescale[h];
     }
     if (thread >= columns() * slices()) return;
@@ -151,9 +164,12 @@ class Block {
       if (base + i < first_) continue;
       float part[8];
       load8(value(base + i) + std::size_t{column} * 8, part);
+      FESTINA_UNROLL
       for (std::uint32_t h = 0; h < Heads; ++h) {
         const float weight = shared_.scores[h][i];
-        for (std::uint32_t k = 0; k < 8; ++k) own.sums[h][k] = fmaf(weight, part[k], own.sums[h][k]);
+        FESTINA_UNROLL
+        for (std::uint32_t k = 0; k < 8; ++k)
+          own.sums[h][k] = fmaf(weight, part[k], own.sums[h][k]);
       }
     }
   }
@@ -166,6 +182,7 @@ class Block {
   FESTINA_HOST_DEVICE void spread(std::uint32_t thread, const Thread<Heads>& own,
                                   std::uint32_t h) const {
     if (thread >= columns() * slices()) return;
+    FESTINA_UNROLL
     for (std::uint32_t k = 0; k < 8; ++k) shared_.spread[thread * 8 + k] = own.sums[h][k];
   }
 
@@ -228,6 +245,7 @@ class Block {
     float total = 0.0F;
     for (std::uint32_t i = 0; i < folds; ++i) total += shared_.folded[thread][i];
     float rescale = 0.0F;  // own.rescale[thread], without an index that the compiler cannot see
+    FESTINA_UNROLL
     for (std::uint32_t h = 0; h < Heads; ++h) rescale = h == thread ? own.rescale[h] : rescale;
     own.total = fmaf(own.total, rescale, total);
   }

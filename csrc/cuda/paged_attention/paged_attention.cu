@@ -1,6 +1,5 @@
-#include "cuda/paged_attention/paged_attention.hpp"
-
 #include "cuda/paged_attention/block.hpp"
+#include "cuda/paged_attention/paged_attention.hpp"
 
 namespace festina::paged_attention {
 namespace {
@@ -27,12 +26,13 @@ __global__ void __launch_bounds__(threads) attend(const Shape shape, const Array
   }
   block.finish(thread, own);
 #pragma unroll
-  for (std::uint32_t h = 0; h < Heads; ++h) {  // the number is known, so that sums stay in registers
-    if (h >= block.heads()) break;
-    __syncthreads();
-    block.spread(thread, own, h);
-    __syncthreads();
-    block.collect(thread, own, h);
+  for (std::uint32_t h = 0; h < Heads; ++h) {  // no way out early, so that sums stay in registers
+    if (h < block.heads()) {                   // the same for all threads
+      __syncthreads();
+      block.spread(thread, own, h);
+      __syncthreads();
+      block.collect(thread, own, h);
+    }
   }
 }
 
@@ -48,10 +48,18 @@ cudaError_t run(const Shape& shape, const Arrays<T>& arrays, cudaStream_t stream
   }
   const dim3 grid(shape.splits, shape.kv_heads * shape.shares(), shape.sequences);
   switch (shape.heads_each()) {
-    case 1: attend<T, 1><<<grid, threads, 0, stream>>>(shape, arrays); break;
-    case 2: attend<T, 2><<<grid, threads, 0, stream>>>(shape, arrays); break;
-    case 4: attend<T, 4><<<grid, threads, 0, stream>>>(shape, arrays); break;
-    default: attend<T, 8><<<grid, threads, 0, stream>>>(shape, arrays); break;
+    case 1:
+      attend<T, 1><<<grid, threads, 0, stream>>>(shape, arrays);
+      break;
+    case 2:
+      attend<T, 2><<<grid, threads, 0, stream>>>(shape, arrays);
+      break;
+    case 4:
+      attend<T, 4><<<grid, threads, 0, stream>>>(shape, arrays);
+      break;
+    default:
+      attend<T, 8><<<grid, threads, 0, stream>>>(shape, arrays);
+      break;
   }
   const cudaError_t status = cudaGetLastError();
   if (status != cudaSuccess || shape.splits == 1) {

@@ -61,10 +61,18 @@ template <typename T>
 void run_host(const Shape& shape, const Arrays<T>& arrays) {
   check(shape);
   switch (shape.heads_each()) {
-    case 1: run_blocks<T, 1>(shape, arrays); break;
-    case 2: run_blocks<T, 2>(shape, arrays); break;
-    case 4: run_blocks<T, 4>(shape, arrays); break;
-    default: run_blocks<T, 8>(shape, arrays); break;
+    case 1:
+      run_blocks<T, 1>(shape, arrays);
+      break;
+    case 2:
+      run_blocks<T, 2>(shape, arrays);
+      break;
+    case 4:
+      run_blocks<T, 4>(shape, arrays);
+      break;
+    default:
+      run_blocks<T, 8>(shape, arrays);
+      break;
   }
   if (shape.splits == 1) return;
   for (std::size_t row = 0; row < std::size_t{shape.sequences} * shape.heads(); ++row) {

@@ -16,10 +16,10 @@ namespace festina::paged_attention {
 constexpr std::uint32_t block_tokens = 16;
 constexpr std::uint32_t head_dim_max = 256;
 constexpr std::uint32_t threads = 128;
-constexpr std::uint32_t tokens_each = 4;                   // that a thread scores at a time
-constexpr std::uint32_t tile = threads * tokens_each;      // tokens between two rescalings
-constexpr std::uint32_t folds = 8;                         // partial results of a fold
-constexpr std::uint32_t heads_max = 8;                     // query heads of one thread block
+constexpr std::uint32_t tokens_each = 4;               // that a thread scores at a time
+constexpr std::uint32_t tile = threads * tokens_each;  // tokens between two rescalings
+constexpr std::uint32_t folds = 8;                     // partial results of a fold
+constexpr std::uint32_t heads_max = 8;                 // query heads of one thread block
 
 struct Shape {
   std::uint32_t sequences;

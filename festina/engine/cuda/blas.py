@@ -14,7 +14,7 @@ def limit_sms(sms: int) -> None:
     """From now on products of the calling thread are planned for `sms` SMs.
 
     The target belongs to the handle, which is the thread's; a graph keeps what was planned when it
-    was captured. Products with a fused bias go by cuBLASLt, which has no such target.
+    was captured. cuBLASLt has no such target: no product may go by it, so biases are added apart.
 
     Raises:
         DeviceError: cuBLAS refuses.

@@ -16,6 +16,7 @@ from festina.engine.base import ModelShape, Tokenizer
 from festina.engine.cuda.attention import Attention, TorchSingle
 from festina.engine.cuda.decoder import Decoder
 from festina.engine.cuda.native import NativeSingle
+from festina.engine.cuda.native_ops import NativeOps
 from festina.engine.cuda.ops import TorchOps
 from festina.engine.cuda.pool import KEY_GROUP, KvPool
 from festina.engine.cuda.random_weights import random_config, random_tensors
@@ -81,10 +82,12 @@ def build_decoder(
 ) -> Decoder:
     """A decoder over weights and a pool."""
     if kernels == "torch":
-        single: TorchSingle | NativeSingle = TorchSingle(config, pool)
-    else:
-        single = NativeSingle(config, pool, on_device=kernels == "device")
-    return Decoder(config, tensors, TorchOps(config, pool), Attention(config, pool, single))
+        plain = Attention(config, pool, TorchSingle(config, pool))
+        return Decoder(config, tensors, TorchOps(config, pool), plain)
+    on_device = kernels == "device"
+    single = NativeSingle(config, pool, on_device=on_device)
+    ops = NativeOps(config, pool, on_device=on_device)
+    return Decoder(config, tensors, ops, Attention(config, pool, single))
 
 
 def _file(path: Path) -> Source:

@@ -65,7 +65,9 @@ class Decoder:
         batch: DeviceBatch,
         turns: list[Turn],
     ) -> torch.Tensor:
-        qkv = F.linear(normed, layer.qkv, layer.qkv_bias)
+        qkv = F.linear(normed, layer.qkv)
+        if layer.qkv_bias is not None:
+            qkv += layer.qkv_bias  # apart: see blas.py
         turn = turns[-1] if self.config.is_local(index) else turns[0]
         q = self.ops.rotate_and_store(qkv, layer, index, batch.fields, turn)
         out = F.linear(self.attention(q, index, batch), layer.output)

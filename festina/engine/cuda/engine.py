@@ -110,6 +110,7 @@ class CudaEngine:
             )
         device = torch.device("cuda", ordinal)
         torch.cuda.set_device(device)
+        torch.backends.cuda.preferred_blas_library("cublas")  # see blas.py
         copies = torch.cuda.Stream(device)
         return cls(
             device,

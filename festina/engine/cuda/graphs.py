@@ -151,7 +151,6 @@ class DecodeGraphs:
             self._ready[lane, bucket] = _Captured(buffers, buffers.compute)
             return choice
         assert lane.stream is not None  # noqa: S101 - graphs are of streams
-        best, logits = choice.best.clone(), choice.logits
         lane.stream.synchronize()
         self._ready[lane, bucket] = _Captured(buffers, capture(buffers, lane, self._captures))
-        return Choice(logits, best)
+        return choice
