@@ -37,7 +37,7 @@ def command(
     speedup: Annotated[
         float,
         typer.Option(min=0.01, help="Divides all times: the workload's and the consolidator's."),
-    ] = 15.0,
+    ] = 4.0,
     scale_tokens: Annotated[
         float, typer.Option(min=0.001, help="Multiplies the lengths: tokens are not sped up.")
     ] = 0.1,

@@ -30,9 +30,6 @@ RECEIVE_MAX = 64
 SLEEP_MAX_S = 0.1
 """Longest time until `stop` is looked at."""
 
-DRAINS_SHARE = 1 / 16
-"""Share of the GPUs that one plan may empty; one GPU at least."""
-
 
 def run(
     config: Config, scheduler_endpoint: str, announce: Callable[[str], None], stop: Event

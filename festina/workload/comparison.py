@@ -36,7 +36,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
         keep_alive_s: Of idle weights, in the workload's own time.
     """
 
-    speedup: float = 15.0
+    speedup: float = 4.0
     tokens: float = 0.1
     context_tokens: int = 4096
     kv_tokens: int = 16384
