@@ -12,6 +12,8 @@ from festina.types import ModelSummary
 
 _LEARN = 0.2
 """Weight of a new prompt in the mean length of late, as in the clock rule."""
+_UNSEEN = 0.15
+"""Prompts that may well have come in a time in which none did."""
 _SURE_SIGMAS = 2.0
 """A rate differs from the mean if it is that far off."""
 
@@ -87,10 +89,10 @@ class DemandWindow:
             sums.forget(now - self._window_s)
 
     def of_late(self, agent: str, model: str) -> tuple[float, float]:
-        """Prompts a second at one agent, and their mean length."""
+        """Prompts a second at one agent, and their mean length; 0 where none has been seen."""
         recent = self._recent.get((agent, model))
-        if recent is None:
-            return 0.0, 0.0
+        if recent is None:  # that nothing came in a short look does not make it rare
+            return _UNSEEN / max(self.watched_s, 1.0), 0.0
         age_s = self._now - recent.at
         seen = 1.0 - math.exp(-max(self.watched_s, 1e-9) / self._memory_s)
         return recent.per_s * math.exp(-age_s / self._memory_s) / seen, recent.prompt_tokens
