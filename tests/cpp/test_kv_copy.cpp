@@ -145,6 +145,25 @@ void runs_merge_wherever_in_the_table_they_stand() {
   CHECK_EQ(merged[0].size, std::uint64_t{80});
 }
 
+void large_tables_are_sorted_by_offsets_of_any_size() {
+  std::mt19937_64 random(4);
+  for (const unsigned bits : {5U, 13U, 37U, 63U}) {
+    std::vector<Descriptor> runs;
+    for (std::uint64_t i = 0; i < 3000; ++i) {
+      runs.push_back({random() >> (64U - bits) & ~std::uint64_t{15}, i * 64, 16});
+    }
+    auto expected = runs;
+    std::stable_sort(
+        expected.begin(), expected.end(),
+        [](const Descriptor& a, const Descriptor& b) { return a.src_offset < b.src_offset; });
+    festina::kv_copy::sort_by_source(runs);
+    for (std::size_t i = 0; i < runs.size(); ++i) {
+      CHECK_EQ(runs[i].src_offset, expected[i].src_offset);
+      CHECK_EQ(runs[i].dst_offset, expected[i].dst_offset);
+    }
+  }
+}
+
 void long_runs_are_split_without_a_gap() {
   const auto pieces =
       festina::kv_copy::split(std::vector<Descriptor>{{16, 0, 80}, {256, 96, 32}}, 32);
@@ -163,5 +182,6 @@ int main() {
   a_large_host_copy_is_exact();
   runs_merge_only_where_both_sides_go_on();
   runs_merge_wherever_in_the_table_they_stand();
+  large_tables_are_sorted_by_offsets_of_any_size();
   long_runs_are_split_without_a_gap();
 }

@@ -82,6 +82,26 @@ def test_blocks_go_within_a_device_by_the_kernel_alone(fake):
     assert pretended.calls() == [("launch", 3, 18), ("lanes", 32, 32)]
 
 
+def test_a_large_table_within_a_device_goes_a_launch_at_a_time(fake):
+    pretended = fake()
+    native = _core.KvCopier(pretended.driver, 0, IMAGE)
+    count = 2500
+    one, other = native.allocate(count * 16), native.allocate(count * 16)
+    src, dst = (KvMemory.of_device(each.address, each.size, 0, each) for each in (one, other))
+    targets = np.random.default_rng(1).permutation(count)
+    expected = np.empty((count, 16), np.uint8)
+    expected[targets] = seen(filled(src, 3)).reshape(count, 16)
+    whole = (src.address, src.size_bytes), (dst.address, dst.size_bytes)
+    runs = np.stack((np.arange(count), targets, np.ones(count)), axis=1).astype(np.uint64) * 16
+    joined, _ = native.copy(*whole, runs.astype(np.uint64), STREAM, BLOCKS_MAX, 2**63)
+    assert np.array_equal(seen(dst).reshape(count, 16), expected)
+    launches = [runs for call, _, runs in pretended.calls() if call == "launch"]
+    assert len(launches) == 3
+    assert sum(launches) == joined
+    straight = np.stack((np.arange(count),) * 2 + (np.ones(count),), axis=1) * 16
+    assert native.copy(*whole, straight.astype(np.uint64), STREAM, BLOCKS_MAX, 2**63) == (3, 0)
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     cuts=st.lists(st.integers(1, 40), min_size=1, max_size=200),

@@ -13,6 +13,7 @@
 
 #include "cuda/kv_copy/device.hpp"
 #include "cuda/kv_copy/merge.hpp"
+#include "cuda/kv_copy/route.hpp"
 #include "cuda/kv_copy/table.hpp"
 
 // Batched gather/scatter of KV blocks that touches a GPU (DESIGN section 2; hot path of migration):
@@ -27,22 +28,6 @@
 // started. A fault on the device itself shows at a later call, as device_lost.
 
 namespace festina::kv_copy {
-
-struct Region {
-  Address address;
-  std::uint64_t size;
-};
-
-struct Route {
-  void* stream;              // of this device; never the legacy default one
-  std::uint32_t blocks_max;  // of the kernel's grid, so that it leaves SMs to the models beside it
-  std::uint64_t engine_min;  // runs of so many bytes go by the copy engines, smaller by the kernel
-};
-
-struct Copied {  // runs, after merging
-  std::size_t by_kernel;
-  std::size_t by_engine;
-};
 
 struct Unload {
   int (*call)(void*) = nullptr;
@@ -74,13 +59,16 @@ class Copier {
   Copied copy(Region src, Region dst, std::span<const Descriptor> runs, const Route& route) const {
     check_route(src, dst, route);
     check(runs, src.size, dst.size);
+    const cuda::PrimaryContext::Current current(device_->primary);
+    if (route.engine_min > src.size) {  // no run is that long, however many are merged
+      return {by_kernel_in_order(src.address, dst.address, runs, route), 0};
+    }
     std::vector<Descriptor> merged = merge(runs);
     const auto engine =
         std::stable_partition(merged.begin(), merged.end(),
                               [&](const Descriptor& run) { return run.size < route.engine_min; });
     const std::span<const Descriptor> small(merged.begin(), engine);
     const std::span<const Descriptor> large(engine, merged.end());
-    const cuda::PrimaryContext::Current current(device_->primary);
     if (!large.empty()) {
       refuse_capture(route.stream);
     }
@@ -187,6 +175,21 @@ class Copier {
       throw cuda::DriverError(cuda::DriverFault::capturing,
                               "cuMemcpyBatchAsync cannot be captured into a graph");
     }
+  }
+
+  // A launch's worth at a time, so that the device begins while the rest is being prepared; runs
+  // are merged with the next ones in the table, since a kernel gains little from more. How many
+  // there were then.
+  std::size_t by_kernel_in_order(Address src, Address dst, std::span<const Descriptor> runs,
+                                 const Route& route) const {
+    std::size_t joined = 0;
+    for (std::size_t start = 0; start < runs.size(); start += long_table) {
+      const std::size_t count = std::min<std::size_t>(long_table, runs.size() - start);
+      const std::vector<Descriptor> some = join(runs.subspan(start, count));
+      by_kernel(src, dst, some, route);
+      joined += some.size();
+    }
+    return joined;
   }
 
   void by_kernel(Address src, Address dst, std::span<const Descriptor> runs,
