@@ -2,8 +2,8 @@
 
 A copy takes runs of bytes from one `KvMemory` to another. `HostKvCopy` does it on the calling
 thread; `festina.engine.kv_copy_cuda.CudaKvCopy` gives it to a stream. Either way runs that continue
-each other on both sides are merged first, so tables need not be clever; within a GPU only those that
-follow one another in the table.
+each other on both sides are merged first, so tables need not be clever; within a GPU only those
+that follow one another in the table.
 """
 
 from __future__ import annotations
