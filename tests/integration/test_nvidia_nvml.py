@@ -112,6 +112,19 @@ def test_a_watchdog_that_finds_no_gpu_is_an_error_before_any_lock(machine):
     assert machine.calls() == []
 
 
+def test_a_watchdog_that_is_not_ready_in_time_is_an_error(machine):
+    machine.build()
+    code = (
+        "from festina.device.nvidia.nvml import Nvml\n"
+        "from festina.device.nvidia.watchdog import Watchdog\n"
+        "Watchdog(Nvml().gpus()[0].uuid(), start_s=0.0).arm()"
+    )
+    status, _, err = machine.run("-c", code)
+    assert status == 1
+    assert "did not start" in err
+    assert [call for _, call in machine.calls()] == ["reset 0 0"]  # it thinks its agent has died
+
+
 def test_env_shows_what_nvml_says(machine):
     machine.build()
     _, out, _ = machine.run("-m", "festina", "env", "--json")

@@ -8,6 +8,7 @@ killed, the machine) nobody can mend here: the next agent resets the clock as it
 
 from __future__ import annotations
 
+import select
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from festina.errors import DeviceError, FestinaError
 
 READY = b"ready\n"
 RELEASED = b"released\n"
+START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -27,10 +29,12 @@ class Watchdog:
 
     Args:
         uuid: Of the GPU whose clock is to be given back.
+        start_s: How long it may take to start.
     """
 
-    def __init__(self, uuid: str) -> None:
+    def __init__(self, uuid: str, start_s: float = START_TIMEOUT_S) -> None:
         self._uuid = uuid
+        self._start_s = start_s
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -42,7 +46,7 @@ class Watchdog:
         """Make sure that it watches: before the first lock of the clock, and each one after.
 
         Raises:
-            DeviceError: It cannot reach the GPU.
+            DeviceError: It cannot reach the GPU, or not soon.
         """
         if self._process is not None and self._process.poll() is None:
             return
@@ -53,8 +57,11 @@ class Watchdog:
             stdout=subprocess.PIPE,
             start_new_session=True,  # what ends the agent's process group must not end it
         )
-        assert self._process.stdout is not None  # noqa: S101 - asked for above
-        if self._process.stdout.readline() != READY:
+        said = self._process.stdout
+        assert said is not None  # noqa: S101 - asked for above
+        heard = select.poll()
+        heard.register(said, select.POLLIN)
+        if not heard.poll(1e3 * self._start_s) or said.readline() != READY:
             self._drop(b"")
             raise DeviceError(f"the clock watchdog of {self._uuid} did not start", field="nvml")
 
