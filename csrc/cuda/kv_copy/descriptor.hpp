@@ -2,14 +2,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cuda/host_device.hpp"
+
 // The unit of a batched KV-cache copy: one run of bytes from one pool to another. Offsets are in
 // bytes from the pools' bases, so a table means the same in every process that maps the pools.
-
-#if defined(__CUDACC__)
-#define FESTINA_HOST_DEVICE __host__ __device__
-#else
-#define FESTINA_HOST_DEVICE
-#endif
 
 namespace festina::kv_copy {
 
