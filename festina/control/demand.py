@@ -136,8 +136,10 @@ class DemandWindow:
             self._totals[key] = totals  # what came before is not of late
             return
         before = self._totals.get(key, (0, 0, 0))
-        self._totals[key] = totals
         requests, inputs, outputs = (new - old for new, old in zip(totals, before, strict=True))
+        if min(requests, inputs, outputs) < 0:
+            return  # an older summary, as a scheduler has that took over: counters never go back
+        self._totals[key] = totals
         if requests or inputs or outputs:
             look = (self._now, requests, inputs, outputs)
             self._sums.setdefault(model.model, _Sums()).add(look)

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from virtual_agent import EPOCH, Seen, reference
 
 from festina.config import LinkConfig
+from festina.errors import OverloadedError
 from festina.messages import (
     Abandon,
     Attach,
@@ -24,6 +25,7 @@ from festina.messages import (
     Handover,
     Have,
     KvBlocks,
+    Moving,
     Offer,
     Ping,
     Ready,
@@ -315,3 +317,52 @@ def test_a_request_that_goes_on_to_a_third_agent_carries_all_its_joules():
     onward = copy_until_handover(agent)
     assert onward.state.energy_j > handover.state.energy_j
     assert onward.state.moves == 1
+
+
+def came(attached=True):
+    """An agent that a request has moved to; its source is gone."""
+    agent, offer, pieces, handover = offered()
+    agent.from_source(offer)
+    if attached:
+        attach(agent, offer, handover)
+    for message in (*pieces, handover):
+        agent.from_source(message)
+    agent.pass_time(0.1)
+    return agent, offer, handover
+
+
+def test_a_request_that_was_to_go_on_and_came_back_is_still_followed():
+    agent, offer, _ = came()
+    agent.migrate()
+    onward = copy_until_handover(agent)
+    agent.pass_time(2 * LINK.heartbeat_s)  # long enough for it to be seen as gone
+    agent.moves.clear()
+    told = len(agent.seen[CLIENT, "r"].token_ids)
+    agent.send(Attach("r", offer.key, told), CLIENT)
+    assert [(peer, type(message), message.key) for peer, message in agent.moves] == [
+        (CLIENT, Moving, onward.key)
+    ]
+    agent.from_target(Declined(onward.key, 8, OverloadedError("full").info()))
+    agent.moves.clear()
+    agent.send(Attach("r", offer.key, told), CLIENT)
+    assert agent.moves == [(CLIENT, Attached("r", offer.key, told))]
+    assert rest_of(agent).token_ids == reference(PROMPT, OUTPUTS)
+
+
+def test_a_request_that_has_gone_on_is_forgotten_after_a_while():
+    agent, offer, _ = came()
+    agent.migrate()
+    agent.from_target(Taken(copy_until_handover(agent).key))
+    agent.pass_time(agent.config.agent.client_timeout_s + 2)
+    agent.seen[b"late", "r"] = Seen(agent.now)
+    agent.send(Attach("r", offer.key, 5), b"late")
+    assert agent.seen[b"late", "r"].end.error.code == "agent_lost"
+
+
+def test_a_client_with_more_than_came_here_is_told_from_where_it_goes_on():
+    """A token of an earlier placement can reach it late, after it has asked for it again."""
+    agent, offer, handover = came(attached=False)
+    outputs = len(handover.state.output_ids)
+    agent.send(Attach("r", offer.key, OUTPUTS), b"ahead")
+    (told,) = [message for peer, message in agent.moves if peer == b"ahead"]
+    assert outputs <= told.index < OUTPUTS

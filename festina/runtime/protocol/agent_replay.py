@@ -27,6 +27,11 @@ class Replay:
         self._output = [(token_id, decoder.push(token_id)) for token_id in output_ids]
         self._last: Finished | Failed | None = None
 
+    @property
+    def outputs(self) -> int:
+        """Tokens so far."""
+        return len(self._output)
+
     def keep(self, message: Tokens | Finished | Failed) -> None:
         """Something that its client is told, or would be."""
         if isinstance(message, Tokens):

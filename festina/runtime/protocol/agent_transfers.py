@@ -136,6 +136,11 @@ class Transfers:
             return []
         return [Send(CLIENTS, peer, gone.moving)]
 
+    def gone_to(self, request: Request, client: bytes) -> list[Effect]:
+        """Tell a client of a request that was handed over where it may be; [] if none knows."""
+        gone = self.gone.get((request.peer, request.request_id))
+        return [] if gone is None else [Send(CLIENTS, client, gone.moving)]
+
     def runs(self, client: bytes, request_id: str) -> bool:
         """Whether a request of this name runs here: another placement of one that moves."""
         return self.serving.requests.find(client, request_id) is not None
