@@ -38,7 +38,7 @@ def test_a_scheduler_that_is_started_again_knows_all_agents():
 
 def test_a_standby_takes_over_and_leaves_the_place_to_nobody_while_it_serves():
     with supervised(sim_config(standby=True)) as (cluster, restarts), client_of(cluster) as client:
-        text = client.generate("chat", prompt="hello").completion().text
+        text = client.generate("chat", prompt="hello", retries=5).completion().text
         for name in ("scheduler", "standby", "scheduler"):
             os.kill(cluster.pids[name], signal.SIGKILL)
             assert client.generate("chat", prompt="hello", retries=5).completion().text == text
@@ -50,15 +50,15 @@ def test_a_standby_takes_over_and_leaves_the_place_to_nobody_while_it_serves():
 
 def test_a_stopped_scheduler_is_stood_in_for_and_yields_when_it_goes_on():
     with supervised(sim_config(standby=True)) as (cluster, _), client_of(cluster) as client:
-        client.generate("chat", prompt="hello").completion()
+        client.generate("chat", prompt="hello", retries=5).completion()
         pid = cluster.pids["scheduler"]
         os.kill(pid, signal.SIGSTOP)
         try:
-            assert client.generate("chat", prompt="hello").completion().text
+            assert client.generate("chat", prompt="hello", retries=5).completion().text
         finally:
             os.kill(pid, signal.SIGCONT)
         for _ in range(5):
-            assert client.generate("chat", prompt="hello").completion().text
+            assert client.generate("chat", prompt="hello", retries=5).completion().text
 
 
 def test_an_agent_that_hangs_leaves_rotation_and_comes_back():
