@@ -13,6 +13,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from festina.account import Account
 from festina.errors import (
     ErrorInfo,
     FrameTooLargeError,
@@ -134,6 +135,7 @@ class AgentInfo(msgspec.Struct, frozen=True, array_like=True):
         memory_bytes: Device memory for weights and KV cache.
         clock_least_mhz: Lowest clock that it can be set to; 0 where clocks cannot be set.
         clock_most_mhz: Highest one.
+        account: What it told last of its past; None before it has.
     """
 
     agent: AgentId
@@ -145,6 +147,7 @@ class AgentInfo(msgspec.Struct, frozen=True, array_like=True):
     memory_bytes: Count = 0
     clock_least_mhz: Small = 0
     clock_most_mhz: Small = 0
+    account: Account | None = None
 
 
 class ConsolidationEvent(msgspec.Struct, frozen=True, array_like=True):
@@ -361,11 +364,19 @@ class Welcome(Message, frozen=True):
 
 
 class Summary(Message, frozen=True):
-    """State of one device; also serves as the agent's heartbeat."""
+    """State of one device; also serves as the agent's heartbeat.
+
+    Attributes:
+        agent: Agent name.
+        epoch: Its epoch.
+        gpu: The device now.
+        account: What has added up, about once a second.
+    """
 
     agent: AgentId
     epoch: Count
     gpu: GpuSummary
+    account: Account | None = None
 
 
 class Leave(Message, frozen=True):

@@ -29,11 +29,13 @@ class PlannedChunk:
         sequence: Whose.
         tokens: How many of its pending tokens.
         samples: Whether they end its pending tokens, so that the next token is chosen.
+        decodes: It is the last token of the output, not part of a prompt.
     """
 
     sequence: Sequence
     tokens: int
     samples: bool
+    decodes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +239,7 @@ class LocalScheduler:
                 prefills.append((seq, tokens))
         if not planned:
             return None
-        chunks = [PlannedChunk(seq, 1, True) for seq in decodes]
+        chunks = [PlannedChunk(seq, 1, samples=True, decodes=True) for seq in decodes]
         chunks += [
             PlannedChunk(seq, tokens, tokens == seq.pending_tokens and not seq.ahead)
             for seq, tokens in prefills

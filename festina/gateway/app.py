@@ -31,6 +31,7 @@ from festina.gateway.keys import ApiKeys
 from festina.gateway.metrics import Metrics
 from festina.gateway.openapi import description
 from festina.gateway.parameters import Call, Reader
+from festina.gateway.saved import Saved
 from festina.gateway.status import SAMPLE_S, History, status_of
 from festina.gateway.vllm_names import vllm_registry
 
@@ -131,13 +132,14 @@ class _Pages:
     def __init__(self, config: Config, backend: Backend) -> None:
         self.metrics = Metrics()
         self._glance = Glance(backend)
-        self._collector = ClusterCollector()
+        self._saved = Saved()
+        self._collector = ClusterCollector(self._saved)
         registry = self.metrics.registry
         registry.register(self._collector)
         self._registries = [registry]
         if config.gateway.vllm_names:
             self._registries.append(vllm_registry(registry))
-        self._history = History()
+        self._history = History(self._saved)
         self._openapi = msgspec.json.encode(description(item.name for item in config.deployments))
         self._page = (resources.files(page) / "index.html").read_text("utf-8")
         self._silent_s = config.link.silent_s
@@ -215,7 +217,8 @@ class _Pages:
     async def scrape(self, _: Request) -> Response:
         """`GET /metrics`."""
         try:
-            self._collector.cluster = await self._glance.cluster()
+            cluster = self._collector.cluster = await self._glance.cluster()
+            self._saved.see(cluster)
         except SchedulerLostError:  # a gauge tells; the gateway's own figures stay readable
             self._collector.cluster = None
         text = b"".join(generate_latest(registry) for registry in self._registries)

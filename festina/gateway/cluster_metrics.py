@@ -10,7 +10,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from festina.errors import SchedulerLostError
+from festina.gateway.account_metrics import account_metrics, saved_metric
 from festina.gateway.choices import Backend
+from festina.gateway.saved import Saved
 from festina.messages import AgentInfo, Cluster
 from festina.types import ModelState
 
@@ -56,10 +58,15 @@ class Glance:
 
 
 class ClusterCollector(Collector):
-    """Gauges from the last look at the cluster; without one, only that there is none."""
+    """Gauges from the last look at the cluster; without one, only that there is none.
 
-    def __init__(self) -> None:
+    Args:
+        saved: What has been saved until that look.
+    """
+
+    def __init__(self, saved: Saved) -> None:
         self.cluster: Cluster | None = None
+        self._saved = saved
 
     def collect(self) -> Iterator[Metric]:
         """All families. Called by the registry."""
@@ -77,6 +84,8 @@ class ClusterCollector(Collector):
         yield _gauge("gpus_awake", "GPUs that are not parked", awake)
         yield from _gpus(cluster.agents)
         yield from _models(cluster)
+        yield from account_metrics(cluster.agents)
+        yield saved_metric(self._saved)
 
 
 def _gpus(agents: tuple[AgentInfo, ...]) -> Iterator[Metric]:

@@ -16,9 +16,6 @@ from festina.report.stats import percentile
 from festina.runtime.protocol.request import Ended
 from festina.types import Slo
 
-PHASES = "all"
-"""Requests pay for prefill and decode together; agents do not tell the two apart."""
-
 TTFT_S = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
     20.0, 40.0, 80.0, 160.0, 640.0, 2560.0,
@@ -66,8 +63,8 @@ class Metrics:
             "festina_generation_tokens", "Tokens of ended requests", model, registry=registry
         )
         self._energy = Counter(
-            "festina_energy_joules", "Attributed to requests of this gateway",
-            ("gpu", "model", "phase", "source"), registry=registry,
+            "festina_request_energy_joules", "Attributed to requests of this gateway",
+            ("gpu", *model, "source"), registry=registry,
         )  # fmt: skip
         self._per_token = Gauge(
             "festina_joules_per_token", "Attributed joules per generated token, since the start",
@@ -116,7 +113,7 @@ class Metrics:
 
     def _pay(self, model: str, end: Ended) -> None:
         source, joules = end.usage.energy_source.value, end.usage.energy_j
-        self._energy.labels(end.agent, model, PHASES, source).inc(max(0.0, joules))
+        self._energy.labels(end.agent, model, source).inc(max(0.0, joules))
         before_j, before = self._costs.get((model, source), (0.0, 0))
         total_j, tokens = before_j + joules, before + end.usage.output_tokens
         self._costs[model, source] = (total_j, tokens)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from festina.gateway.saved import Saved
 from festina.messages import AgentInfo, Cluster
 from festina.types import ModelState, ModelSummary
 
@@ -26,6 +27,8 @@ class Sample(Struct, frozen=True, array_like=True):
         running: Requests in decode.
         attainment: Share of requests within their objectives since the gateway started; None
             before the first has ended.
+        clock_saved_j: Joules that lower clocks have saved since the gateway started; modelled.
+        parking_saved_j: Joules that parked GPUs have saved; modelled.
     """
 
     t_s: float
@@ -35,6 +38,8 @@ class Sample(Struct, frozen=True, array_like=True):
     tokens: int
     running: int
     attainment: float | None
+    clock_saved_j: float
+    parking_saved_j: float
 
 
 class GpuStatus(Struct, frozen=True):
@@ -118,9 +123,14 @@ class Shares(Struct, frozen=True):
 
 
 class History:
-    """Samples of the last hour, one every `SAMPLE_S`."""
+    """Samples of the last hour, one every `SAMPLE_S`.
 
-    def __init__(self) -> None:
+    Args:
+        saved: Told of each look at the cluster.
+    """
+
+    def __init__(self, saved: Saved) -> None:
+        self._saved = saved
         self._samples: deque[Sample] = deque(maxlen=int(HISTORY_S / SAMPLE_S))
 
     def __iter__(self) -> Iterator[Sample]:
@@ -128,6 +138,7 @@ class History:
 
     def add(self, cluster: Cluster, shares: dict[str, Shares], now: float) -> None:
         """Take a sample."""
+        self._saved.see(cluster)
         summaries = [agent.summary for agent in cluster.agents]
         models = [model for summary in summaries for model in summary.models]
         judged = sum(share.judged for share in shares.values())
@@ -142,6 +153,8 @@ class History:
                 attainment=sum(share.good for share in shares.values()) / judged
                 if judged
                 else None,
+                clock_saved_j=round(self._saved.clock_j, 3),
+                parking_saved_j=round(self._saved.parking_j, 3),
             )
         )
 

@@ -160,8 +160,16 @@ def test_metrics_come_from_the_cluster_and_the_requests(client, http):
     assert sample(http, "festina_scheduler_up") == 1
     assert sample(http, "festina_gpus_awake") == 1
     assert sample(http, 'festina_power_watts{gpu="sim0",source="modelled"}') > 0
-    labels = 'gpu="sim0",model="chat",phase="all",source="modelled"'
-    assert sample(http, f"festina_energy_joules_total{{{labels}}}") > 0
+    labels = 'gpu="sim0",model_name="chat",source="modelled"'
+    assert sample(http, f"festina_request_energy_joules_total{{{labels}}}") > 0
+    name = "festina_energy_joules_total"
+    for _ in range(100):  # an agent tells its account once a second
+        if sample(http, name + '{gpu="sim0",model="chat",phase="decode",source="modelled"}') > 0:
+            break
+        threading.Event().wait(0.1)
+    for model, phase in (("chat", "prefill"), ("chat", "decode"), ("", "idle")):
+        labels = f'gpu="sim0",model="{model}",phase="{phase}",source="modelled"'
+        assert sample(http, f"{name}{{{labels}}}") > 0
 
 
 def test_a_gateway_that_cannot_listen_ends_the_start_and_leaves_no_process(url):

@@ -6,6 +6,7 @@ import dataclasses
 import httpx
 from msgspec.structs import replace
 
+from festina.account import WAKE_S, Account, ModelEnergy, MoveCount, WakeTimes
 from festina.config import Config, DeploymentConfig, GatewayConfig
 from festina.errors import (
     AgentLostError,
@@ -17,7 +18,7 @@ from festina.errors import (
 )
 from festina.gateway.app import build_app
 from festina.gateway.keys import ApiKeys
-from festina.messages import Accepted, AgentInfo, Cluster, DeploymentInfo, Tokens
+from festina.messages import Accepted, AgentInfo, Cluster, Consolidation, DeploymentInfo, Tokens
 from festina.runtime.protocol.request import Ended
 from festina.types import (
     FinishReason,
@@ -47,12 +48,21 @@ SUMMARY = GpuSummary(
     1, 1200, 1200, 132, 132, 0.0, 1000, 250, 2**30, 300.0, Provenance.MODELLED, 42.0, False,
     (ModelSummary("chat", ModelState.READY, 3, 2),), health=Health(61, ("power cap",)),
 )  # fmt: skip
+ACCOUNT = Account(
+    idle_j=30.0,
+    energy=(ModelEnergy("chat", 4.0, 8.0),),
+    moves=(MoveCount("copy", "moved", 3), MoveCount("recompute", "kept", 1)),
+    wakes=WakeTimes((0, 0, 0, 1, 2, *(0,) * (len(WAKE_S) - 4)), 2.5),
+    clock_saved_j=21.0,
+    lost_events=7,
+)
 CLUSTER = Cluster(
     1,
     tuple(DeploymentInfo(name, Slo(1000.0, 100.0), 2048) for name in MODELS),
-    (AgentInfo("gpu0", 1, "H100", 10.0, SUMMARY),),
+    (AgentInfo("gpu0", 1, "H100", 10.0, SUMMARY, account=ACCOUNT),),
     5,
     2,
+    Consolidation(1, "festina", "watching", saved_j=9.0),
 )
 CONFIG = Config(
     deployments=tuple(

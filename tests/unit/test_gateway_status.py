@@ -7,6 +7,7 @@ from gateway_backend import CLUSTER, CONFIG, RoteBackend, ask
 from msgspec.structs import replace
 
 from festina.errors import SchedulerLostError
+from festina.gateway.saved import Saved
 from festina.gateway.status import HISTORY_S, SAMPLE_S, History, Shares, status_of
 
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
@@ -43,27 +44,30 @@ def test_the_state_of_the_cluster_is_told():
     ],
 )
 def test_a_gpu_has_one_state(changes, state):
-    status = status_of(with_gpu(**changes), {}, History(), 3.0, 0.0)
+    status = status_of(with_gpu(**changes), {}, History(Saved()), 3.0, 0.0)
     assert status.gpus[0].state == state
 
 
 def test_a_gpu_without_a_kv_cache_uses_none():
-    status = status_of(with_gpu(kv_tokens_total=0, kv_tokens_free=0), {}, History(), 3.0, 0.0)
+    status = status_of(
+        with_gpu(kv_tokens_total=0, kv_tokens_free=0), {}, History(Saved()), 3.0, 0.0
+    )
     assert status.gpus[0].kv_used == 0.0
 
 
 def test_the_history_is_an_hour_long_and_no_longer():
-    history = History()
+    history = History(Saved())
     for number in range(int(HISTORY_S / SAMPLE_S) + 5):
         history.add(CLUSTER, {"chat": Shares(3, 4, 1.0, 8)}, number * SAMPLE_S)
     samples = list(history)
     assert len(samples) == HISTORY_S / SAMPLE_S
     assert samples[0].t_s == 5 * SAMPLE_S
     assert (samples[-1].power_w, samples[-1].awake, samples[-1].attainment) == (300.0, 1, 0.75)
+    assert (samples[-1].clock_saved_j, samples[-1].parking_saved_j) == (21.0, 9.0)
 
 
 def test_before_any_request_nothing_was_attained_or_missed():
-    history = History()
+    history = History(Saved())
     history.add(CLUSTER, {}, 0.0)
     assert next(iter(history)).attainment is None
 

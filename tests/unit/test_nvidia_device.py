@@ -14,7 +14,7 @@ from festina.environment import gpu_facts
 from festina.errors import DeviceError, DevicePermissionError
 from festina.messages import Register
 from festina.runtime.protocol.agent import AgentIdentity, AgentLogic
-from festina.types import Health, Provenance, SmPartition
+from festina.types import Health, Phase, Provenance, SmPartition
 
 WHOLE = (SmPartition(rung=0, sms=132),)
 
@@ -231,8 +231,8 @@ class TestEnergy:
     def test_joules_of_requests_are_the_counters_within_two_percent(self):
         device, gpu, _ = opened()
         ledger = EnergyLedger(device.energy_j(0.0).value)
-        ledger.open("short")
-        ledger.open("long")
+        ledger.open("short", ("chat", Phase.DECODE))
+        ledger.open("long", ("chat", Phase.DECODE))
         closed_j = 0.0
         for number in range(500):  # 10 s: half of them at work, a request leaves, one stays
             at = number * 0.02

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from festina.account import ACCOUNT_S, Account
 from festina.config import Config
 from festina.control.choice import LocalRules
 from festina.control.clock_governor import DeviceClock
@@ -47,6 +48,7 @@ from festina.messages import (
     Unload,
     Wake,
 )
+from festina.runtime.protocol.agent_account import account_of
 from festina.runtime.protocol.agent_effects import Effect, LoadModel, UnloadModel
 from festina.runtime.protocol.agent_identity import AgentIdentity as AgentIdentity
 from festina.runtime.protocol.agent_links import CLIENTS, SchedulerLinks
@@ -131,6 +133,7 @@ class AgentLogic:
         self._preloads = Preloads()
         self._summaries = 0
         self._summary_at = 0.0
+        self._account_at = 0.0
 
     @property
     def requests(self) -> RequestBook:
@@ -332,6 +335,8 @@ class AgentLogic:
 
     def _pump(self, now: float) -> list[Effect]:
         """Park if that is wanted and nothing is left, and start what should run now."""
+        awake = self._power.power is Power.AWAKE
+        self._steps.savings.advance(now, self._device.run_clock_mhz(), awake=awake)
         moves = self._moves.advance(now)
         return [*moves, *self._park(now), *self._steps.pump(now)]
 
@@ -372,7 +377,10 @@ class AgentLogic:
             case Wake():
                 return [*self._power.wake(now)]
         answers, joined = self._links.on_message(link, message, now)
-        return [*answers, *(self._summary(now) if joined else ())]
+        if not joined:
+            return list(answers)
+        self._account_at = now  # a new scheduler should know at once all that the last one knew
+        return [*answers, *self._summary(now)]
 
     def _on_client(
         self, peer: bytes, message: AnyMessage | ProtocolError, now: float
@@ -434,4 +442,17 @@ class AgentLogic:
             now,
         )
         gpu = replace(gpu, moving=self._moves.moving)
-        return self._links.tell(Summary(self._identity.agent, self._identity.epoch, gpu))
+        identity, account = self._identity, self._account(now)
+        return self._links.tell(Summary(identity.agent, identity.epoch, gpu, account))
+
+    def _account(self, now: float) -> Account | None:
+        """What has added up, if it is time to tell that."""
+        if now < self._account_at:
+            return None
+        self._account_at = now + ACCOUNT_S
+        ledger = self._serving.ledger
+        ledger.settle(self._device.energy_j(now).value)
+        saved_j = self._steps.savings.saved_j
+        return account_of(
+            ledger.idle_j, ledger.by_group(), self._moves.tally, self._power.wakes, saved_j
+        )

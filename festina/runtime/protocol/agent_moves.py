@@ -19,6 +19,7 @@ from festina.messages import (
     Offer,
     Probe,
 )
+from festina.runtime.protocol.agent_account import MoveTally
 from festina.runtime.protocol.agent_effects import Effect
 from festina.runtime.protocol.agent_identity import AgentIdentity
 from festina.runtime.protocol.agent_models import ModelTable
@@ -63,6 +64,11 @@ class Moves:
     def moving(self) -> int:
         """Requests on their way to other agents."""
         return self._out.moving
+
+    @property
+    def tally(self) -> MoveTally:
+        """How moves to other agents ended. Read only."""
+        return self._out.tally
 
     @property
     def incoming(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from festina.account import MoveOutcome
 from festina.config import LinkConfig
 from festina.errors import AgentLostError, FestinaError
 from festina.messages import (
@@ -25,6 +26,7 @@ from festina.messages import (
     Ready,
     Taken,
 )
+from festina.runtime.protocol.agent_account import MoveTally
 from festina.runtime.protocol.agent_effects import Effect
 from festina.runtime.protocol.agent_links import CLIENTS
 from festina.runtime.protocol.agent_move_out import MoveOut, Phase
@@ -67,6 +69,9 @@ class MovesOut:
         source: Who it is.
         transfers: Takes requests out of the books, and back.
         router: Chooses how each moves.
+
+    Attributes:
+        tally: How they ended.
     """
 
     def __init__(self, source: MoveSource, transfers: Transfers, router: Router) -> None:
@@ -79,6 +84,7 @@ class MovesOut:
         self._ordered: dict[int, Migrate] = {}
         self._moves: dict[str, MoveOut] = {}
         self._begun = 0
+        self.tally = MoveTally()
 
     @property
     def moving(self) -> int:
@@ -127,7 +133,7 @@ class MovesOut:
                 move.have(message)
             case Taken() if move.phase is Phase.HANDED:
                 self._router.learn(move, now)
-                return self._forget(move, now)
+                return self._forget(move, now, "moved")
             case Declined(epoch=epoch) if epoch == move.order.epoch:
                 return self._fail(move, now)
             case Declined():
@@ -186,7 +192,7 @@ class MovesOut:
                 peer,
                 request_id,
             ):
-                effects += [move.say(Abandon(move.key)), *self._forget(move, now)]
+                effects += [move.say(Abandon(move.key)), *self._forget(move, now, "ended")]
         return effects
 
     def on_model_lost(self, model: str, now: float) -> None:
@@ -263,11 +269,12 @@ class MovesOut:
         """The target does not have it and never will."""
         if move.phase is Phase.HANDED and move.forgotten:
             return self._fail_client(move, now)
-        if move.phase is Phase.HANDED:
-            self._transfers.take_back(move.request, now)
-        elif self._transfers.serving.requests.active(move.request.number):
-            self._transfers.release(move.request, now)
-        return self._close(move)
+        kept = move.phase is Phase.HANDED and self._transfers.take_back(move.request, now)
+        if move.phase is not Phase.HANDED:
+            kept = self._transfers.serving.requests.active(move.request.number)
+            if kept:
+                self._transfers.release(move.request, now)
+        return self._close(move, "kept" if kept else "ended")
 
     def _abandon(self, move: MoveOut, now: float) -> list[Effect]:
         return [move.say(Abandon(move.key)), *self._fail(move, now)]
@@ -288,12 +295,12 @@ class MovesOut:
         told: list[Effect] = []
         if request.attached and not anew:
             told.append(Send(CLIENTS, request.peer, failed))
-        return [*told, *self._forget(move, now)]
+        return [*told, *self._forget(move, now, "lost")]
 
-    def _forget(self, move: MoveOut, now: float) -> list[Effect]:
+    def _forget(self, move: MoveOut, now: float, outcome: MoveOutcome) -> list[Effect]:
         if not move.forgotten:
             self._transfers.forget(move.request, now)
-        return self._close(move)
+        return self._close(move, outcome)
 
     def _another(self, endpoint: str, epoch: int, now: float) -> list[Effect]:
         """Another process answers under that address."""
@@ -304,6 +311,7 @@ class MovesOut:
         ]
         return [effect for move in lost for effect in self._lose(move, now)]
 
-    def _close(self, move: MoveOut) -> list[Effect]:
+    def _close(self, move: MoveOut, outcome: MoveOutcome) -> list[Effect]:
         del self._moves[move.key]
+        self.tally.add(move.method, outcome)
         return [EndMove(move.key)]

@@ -10,6 +10,7 @@ from festina.runtime.protocol.agent_models import Residency
 from festina.runtime.protocol.agent_move_in import MoveIn
 from festina.runtime.protocol.agent_transfers import Transfers
 from festina.runtime.protocol.block_inbox import BlockInbox
+from festina.types import Phase
 
 WINDOW_BYTES = 32 * 1024 * 1024
 WINDOW_BLOCKS_MAX = 64
@@ -52,7 +53,8 @@ def open_move(
         output_ids=offer.state.output_ids,
     )
     transfers.pin(residency)
-    transfers.open_account(move.number, now)
+    phase = Phase.PREFILL if offer.method == "recompute" else Phase.DECODE
+    transfers.open_account(move.number, offer.generate.model, phase, now)
     if offer.method == "recompute" and tokens > 1:
         move.ahead = move.sequence(now)
         move.ahead.token_ids.pop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from festina.device.base import Device
+from festina.runtime.protocol.agent_account import WakeTally
 from festina.runtime.protocol.agent_effects import ParkDevice, WakeDevice
 
 
@@ -33,6 +34,7 @@ class PowerState:
     Attributes:
         power: Where the context is.
         park_wanted: To be parked once the device holds no request.
+        wakes: How long wakes from a park took.
     """
 
     def __init__(self, device: Device) -> None:
@@ -43,6 +45,8 @@ class PowerState:
         self._changed_at = 0.0
         self._waking_since = 0.0
         self._wake_s = 0.0
+        self._from_parked = False
+        self.wakes = WakeTally()
 
     def start(self, now: float) -> None:
         """The agent starts, with a context."""
@@ -87,6 +91,7 @@ class PowerState:
         if self.power not in (Power.PARKED, Power.PARKING):
             return []
         self._changed_at = now
+        self._from_parked = True
         return [self._wake(now)]
 
     def begin_park(self) -> ParkDevice:
@@ -106,10 +111,14 @@ class PowerState:
         """The context is there, and nothing in it."""
         self.power = Power.AWAKE
         self._wake_s = now - self._waking_since
+        if self._from_parked:
+            self._from_parked = False
+            self.wakes.add(self._wake_s)
 
     def lose(self) -> None:
         """The context is gone, or cannot be had."""
         self.power = Power.LOST
+        self._from_parked = False
 
     def retry(self, now: float) -> WakeDevice:
         """Take a new context for one that is lost."""

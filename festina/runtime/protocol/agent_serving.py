@@ -27,7 +27,7 @@ from festina.runtime.protocol.agent_models import ModelTable, Residency
 from festina.runtime.protocol.agent_requests import Request, RequestBook
 from festina.runtime.protocol.agent_summary import free_in_ms
 from festina.runtime.protocol.effects import Send
-from festina.types import FinishReason, ModelState, Provenance, Usage
+from festina.types import FinishReason, ModelState, Phase, Provenance, Usage
 
 TICKETS_MAX = 4096
 RETRY_AFTER_MS_MIN = 100
@@ -194,7 +194,7 @@ class Serving:
             runnable_at=now,
         )
         self.ledger.settle(self._device.energy_j(now).value)
-        self.ledger.open(request.number)
+        self.ledger.open(request.number, (message.model, Phase.PREFILL))
         residency.requests_total += 1
         residency.input_tokens_total += len(ids)
         self._scheduler.add(request.sequence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from festina.control.clock_governor import DeviceClock
+from festina.control.clock_savings import ClockSavings
 from festina.control.local import LocalScheduler, PlannedChunk, PlannedStep
 from festina.device.base import Device
 from festina.engine.base import Batch, Chunk, ModelShape, StepResult
@@ -12,7 +13,7 @@ from festina.errors import EngineLostError, FestinaError
 from festina.runtime.protocol.agent_effects import Effect, SetClock, StartStep
 from festina.runtime.protocol.agent_models import ModelTable
 from festina.runtime.protocol.agent_serving import Serving
-from festina.types import OperatingPoint
+from festina.types import OperatingPoint, Phase
 
 LOSSES_MAX = 3
 """A request without a new token in so many steps in which the engine was lost ends."""
@@ -32,6 +33,7 @@ class Stepper:
         clock_target_mhz: The clock that was asked for last.
         wait_until: When a step is to start that waits for others to join it; inf where none does.
         stopped: Start nothing more.
+        savings: What its clocks saved.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Stepper:
         self.clock_target_mhz = device.run_clock_mhz()
         self.wait_until = float("inf")
         self.stopped = False
+        self.savings = ClockSavings()
         self._locate()
 
     def settle(self, step_id: int, result: StepResult | FestinaError, now: float) -> list[Effect]:
@@ -141,8 +144,18 @@ class Stepper:
         loaded = self._models[step.model].loaded
         assert loaded is not None  # noqa: S101 - a step's model is resident
         work = {chunk.sequence.number: chunk_work(loaded.shape, chunk) for chunk in step.chunks}
-        self._serving.ledger.step(dynamic_j, work)
-        self._serving.ledger.settle(self._device.energy_j(now).value)
+        ledger = self._serving.ledger
+        for chunk in step.chunks:
+            phase = Phase.DECODE if chunk.decodes else Phase.PREFILL
+            ledger.move(chunk.sequence.number, (step.model, phase))
+        ledger.step(dynamic_j, work)
+        ledger.settle(self._device.energy_j(now).value)
+        for chunk in step.chunks:
+            if chunk.samples:  # what it needs next is a decode
+                ledger.move(chunk.sequence.number, (step.model, Phase.DECODE))
+        if self._clocks is not None:
+            step_time = self._scheduler.lanes[step.model].step_time
+            self.savings.step(step_time, step.work, step.point)
 
 
 def chunk_work(shape: ModelShape, chunk: PlannedChunk) -> float:

@@ -24,7 +24,7 @@ from festina.runtime.protocol.agent_requests import Request
 from festina.runtime.protocol.agent_serving import Serving
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.remembered import Remembered
-from festina.types import Provenance
+from festina.types import Phase, Provenance
 
 Name = tuple[bytes, str]
 """Client and request id."""
@@ -103,8 +103,10 @@ class Transfers:
             return False
         self.serving.requests.admit(request)
         self.serving.clients.join(request.peer, now)
-        self._settle(now)
-        self.serving.ledger.open(request.number)
+        seq = sequence_of(request)
+        self.open_account(
+            request.number, seq.model, Phase.DECODE if seq.decoding else Phase.PREFILL, now
+        )
         self.release(request, now)
         return True
 
@@ -156,10 +158,10 @@ class Transfers:
         residency.requests -= 1
         residency.idle_since = now
 
-    def open_account(self, number: int, now: float) -> None:
+    def open_account(self, number: int, model: str, phase: Phase, now: float) -> None:
         """Who is coming pays for what is done for it."""
         self._settle(now)
-        self.serving.ledger.open(number)
+        self.serving.ledger.open(number, (model, phase))
 
     def close_account(self, number: int, now: float) -> None:
         """It does not come."""

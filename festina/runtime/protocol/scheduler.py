@@ -13,6 +13,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from festina.account import Account
 from festina.config import Config
 from festina.errors import (
     AgentLostError,
@@ -128,6 +129,7 @@ class _Agent:
     peer: bytes
     heard: float
     summary: GpuSummary | None = None
+    account: Account | None = None
 
 
 @dataclass(slots=True)
@@ -402,6 +404,7 @@ class SchedulerLogic:
         except FestinaError as error:
             return [Send(PEERS, peer, Failed("", error.info()))]
         agent.summary = summary.gpu
+        agent.account = summary.account or agent.account
         self._closures.told(agent.slot, summary.gpu, now)
         for ticket in summary.gpu.tickets:
             self._settle(ticket)
@@ -464,6 +467,7 @@ class SchedulerLogic:
                     agent.register.memory_bytes,
                     min(agent.register.clocks_mhz, default=0),
                     max(agent.register.clocks_mhz, default=0),
+                    agent.account,
                 )
                 for agent in self._agents.values()
                 if agent.summary is not None
