@@ -35,6 +35,8 @@ from festina.types import Slo
 
 ENV_PREFIX = "FESTINA_"
 ENV_FILE = "FESTINA_CONFIG"
+_NO_SETTINGS = frozenset({ENV_FILE, "FESTINA_FAILPOINTS", "FESTINA_FAILPOINTS_SEED"})
+"""Variables with the prefix that say something else; see `festina.runtime.failpoints`."""
 DEFAULT = "default"
 
 Hints = dict[str, object]
@@ -190,7 +192,7 @@ def _file_layer(file: Path) -> Layer:
 def _environment_layer(environment: Mapping[str, str]) -> Layer:
     layer: Layer = {}
     for name in sorted(environment):
-        if not name.startswith(ENV_PREFIX) or name == ENV_FILE:
+        if not name.startswith(ENV_PREFIX) or name in _NO_SETTINGS:
             continue
         path = name.removeprefix(ENV_PREFIX).lower().split("__")
         value: object = environment[name]

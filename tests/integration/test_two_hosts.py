@@ -1,116 +1,122 @@
-"""Two network namespaces as two hosts: served across, cut in the middle, healed."""
+"""Two network namespaces as two hosts: served across, moved across, cut in the middle, healed."""
 
-import json
-import subprocess
+import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.cluster_keys import ClusterKeys
-from tests.support.hosts import Hosts, can_make_hosts, first_line
-
-from festina.security.roles import Role
+from tests.support.hosts import Hosts, can_make_hosts
+from tests.support.two_hosts import AGENTS, TwoHosts, eventually
 
 pytestmark = [
     pytest.mark.skipif(not can_make_hosts(), reason="needs root, to make network namespaces"),
     pytest.mark.timeout(180),
 ]
-HEARTBEAT_S, MISSED_MAX = 0.25, 4
+SHORT_TOKENS, LONG_TOKENS = 16, 240
+PLACES = [
+    ("near", "near", "agent.send.KvBlocks=stop@30"),
+    ("far", "far", "agent.send.Handover=stop"),
+    ("near", "far", "agent.send.Taken=stop"),
+    ("far", "far", "agent.send.KvBlocks=stop@30"),
+    ("near", "near", "agent.send.Handover=stop"),
+    ("far", "near", "agent.send.Taken=stop"),
+]
+"""Who gives requests away, who is held still, and where in a move."""
+CUTS = int(os.environ.get("FESTINA_CUTS", "3"))
+"""How many of them are tried; `FESTINA_CUTS=6` tries all."""
 
 
-class Client:
-    """The client process on the first host."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def tell(self, **wave: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(wave) + "\n")
-        self._process.stdin.flush()
-
-    def hear(self) -> dict[str, int]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, f"the client ended with {self._process.wait()}"
-        return json.loads(line)
-
-    def run(self, requests: int, max_tokens: int) -> dict[str, int]:
-        self.tell(requests=requests, max_tokens=max_tokens)
-        return self.hear()
-
-    def agents(self) -> list[str]:
-        self.tell(agents=True)
-        return list(self.hear())
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to pass"
-        time.sleep(0.1)
-
-
-class Cluster:
-    """A scheduler on the first host and agents where they are wanted, all with keys."""
-
-    def __init__(self, hosts: Hosts, folder: Path) -> None:
-        self._hosts = hosts
-        self._keys = ClusterKeys(folder)
-        self._alice = self._keys.add("alice")
-        for name in ("near", "far"):
-            self._keys.add(name, Role.AGENT)
-        endpoint = f"tcp://{hosts.addresses[0]}:7100"
-        options = ["--endpoint", endpoint, *self._options("scheduler")]
-        self.endpoint = first_line(hosts.festina(0, "scheduler", *options))
-
-    def join(self, name: str, host: int) -> None:
-        where = _set("agent.endpoint", f"tcp://{self._hosts.addresses[host]}:7101")
-        joined = ["--join", self.endpoint, "--name", name, "--gpu", "sim"]
-        options = self._options(name)
-        first_line(self._hosts.festina(host, "agent", *joined, *where, *options))
-
-    def client(self) -> Client:
-        options = [self.endpoint, self._alice, f"{HEARTBEAT_S}", f"{MISSED_MAX}"]
-        return Client(self._hosts.python(0, "-m", "tests.support.two_hosts_client", *options))
-
-    def _options(self, name: str) -> list[str]:
-        security = self._keys.security(name)
-        settings = {
-            "security.identity": security.identity,
-            "security.authorized": security.authorized,
-            "link.heartbeat_s": HEARTBEAT_S,
-            "link.missed_max": MISSED_MAX,
-        }
-        deploy = ["--deploy", "chat=sim:llama-8b,ttft_ms=5000,tbt_ms=1000,pace=0"]
-        return deploy + [word for item in settings.items() for word in _set(*item)]
-
-
-def _set(path: str, value: object) -> list[str]:
-    return ["--set", f"{path}={value}"]
-
-
-def test_a_cut_link_breaks_no_promise(tmp_path: Path):
-    """Served across hosts; when the cable is cut each request ends once; then all is as before."""
+@pytest.fixture
+def hosts() -> Iterator[Hosts]:
     with Hosts() as hosts:
-        cluster = Cluster(hosts, tmp_path / "keys")
-        cluster.join("far", host=1)
-        client = cluster.client()
-        eventually(lambda: client.agents() == ["far"])
-        assert client.run(requests=20, max_tokens=64) == {"complete far": 20}
+        yield hosts
 
-        client.tell(requests=20, max_tokens=400)
-        cluster.join("near", host=0)
-        hosts.cut()
+
+def test_a_cut_link_breaks_no_promise(hosts: Hosts, tmp_path: Path):
+    """Served across hosts; when the cable is cut each request ends once; then all is as before."""
+    cluster = TwoHosts(hosts, tmp_path / "keys")
+    cluster.join("far", host=1)
+    client = cluster.client()
+    eventually(lambda: client.agents() == ["far"])
+    assert client.run(requests=8, max_tokens=SHORT_TOKENS) == {"complete far": 8}
+
+    client.tell(requests=20, max_tokens=LONG_TOKENS)
+    cluster.join("near", host=0)
+    hosts.cut()
+    ends = client.hear()
+    assert sum(ends.values()) == 20
+    assert set(ends) <= {"complete far", "complete near", "agent_lost"}
+    eventually(lambda: client.agents() == ["near"])
+    assert client.run(requests=8, max_tokens=SHORT_TOKENS) == {"complete near": 8}
+
+    hosts.heal()
+    eventually(lambda: client.agents() == ["far", "near"])
+    ends = client.run(requests=20, max_tokens=SHORT_TOKENS)
+    assert sum(ends.values()) == 20
+    assert set(ends) <= {"complete far", "complete near"}
+
+
+def test_requests_move_from_host_to_host(hosts: Hosts, tmp_path: Path):
+    """To and fro while they stream; the client compares each with one that never moved."""
+    cluster = TwoHosts(hosts, tmp_path / "keys")
+    cluster.join("near", host=0)
+    client, operator = cluster.client(), cluster.operator()
+    eventually(lambda: client.agents() == ["near"])
+    assert client.run(requests=1, max_tokens=LONG_TOKENS) == {"complete near": 1}
+    cluster.join("far", host=1)
+    eventually(lambda: client.agents() == ["far", "near"])
+    for source, target, method in (("near", "far", "copy"), ("far", "near", "recompute")):
+        client.tell(requests=6, max_tokens=LONG_TOKENS, moves=True)
+        eventually(lambda: sum(operator.busy().values()) == 6)
+        operator.move(source, target, method)
+        time.sleep(0.5)
+        operator.move(target, source, "copy")
         ends = client.hear()
-        assert sum(ends.values()) == 20
-        assert set(ends) <= {"complete far", "complete near", "agent_lost"}
-        eventually(lambda: client.agents() == ["near"])
-        assert client.run(requests=8, max_tokens=16) == {"complete near": 8}
-
-        hosts.heal()
-        eventually(lambda: client.agents() == ["far", "near"])
-        ends = client.run(requests=20, max_tokens=64)
-        assert sum(ends.values()) == 20
+        assert ends.pop("moves") >= 6, ends
+        assert sum(ends.values()) == 6
         assert set(ends) <= {"complete far", "complete near"}
+    eventually(lambda: operator.busy() == dict.fromkeys(sorted(AGENTS), 0))
+
+
+@pytest.mark.parametrize(("source", "stopped", "place"), PLACES[:CUTS])
+def test_a_link_that_is_cut_in_the_middle_of_a_move(
+    source: str, stopped: str, place: str, hosts: Hosts, tmp_path: Path
+):
+    """One side is held still at the named place while the cable is pulled; later all is as before.
+
+    Requests go on from what the client has; none repeats, skips or changes a token.
+    """
+    target = next(name for name in AGENTS if name != source)
+    cluster = TwoHosts(hosts, tmp_path / "keys")
+    pids = {
+        name: cluster.join(name, host, place if name == stopped else "")
+        for host, name in enumerate(AGENTS)
+    }
+    client, operator = cluster.client(), cluster.operator()
+    eventually(lambda: set(operator.busy()) == set(AGENTS))
+    assert sum(client.run(requests=1, max_tokens=LONG_TOKENS).values()) == 1
+    client.tell(requests=4, max_tokens=LONG_TOKENS)
+    eventually(lambda: sum(operator.busy().values()) == 4)
+    operator.move(target, source)
+    eventually(lambda: operator.busy() == {source: 4, target: 0})
+    operator.move(source, target)
+    eventually(lambda: is_stopped(pids[stopped]))
+    hosts.cut()
+    os.kill(pids[stopped], signal.SIGCONT)
+    ends = client.hear()
+    assert sum(ends.values()) == 4
+    assert set(ends) <= {"complete far", "complete near", "agent_lost"}
+
+    hosts.heal()
+    eventually(lambda: operator.busy() == dict.fromkeys(AGENTS, 0))
+    ends = client.run(requests=8, max_tokens=SHORT_TOKENS)
+    assert sum(ends.values()) == 8
+    assert set(ends) <= {"complete far", "complete near"}
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is held still."""
+    state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    return state == "T"

@@ -4,17 +4,20 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tests.support.processes import children_of
 
 from festina.engine.cpu import COMPUTE_ENV
 
 
 def can_make_hosts() -> bool:
     """Whether this process may make network namespaces (root, or a container that allows it)."""
-    if shutil.which("ip") is None:
+    if shutil.which("ip") is None or shutil.which("unshare") is None:
         return False
     name = f"festina-probe-{os.getpid()}"
     if subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode:
@@ -72,22 +75,40 @@ class Hosts:
         """Plug it in again."""
         _ip("-n", self._names[1], "link", "set", self._cards[1], "up")
 
-    def festina(self, host: int, *arguments: str) -> subprocess.Popen[str]:
-        """`festina ARGUMENTS` on a host."""
-        return self.python(host, "-m", "festina", *arguments)
+    def festina(
+        self, host: int, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """`festina ARGUMENTS` on a host, with these variables beside those of this process."""
+        return self.python(host, "-m", "festina", *arguments, environment=environment)
 
-    def python(self, host: int, *arguments: str) -> subprocess.Popen[str]:
-        """The interpreter on a host; its stdin and stdout are pipes."""
+    def python(
+        self, host: int, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """The interpreter on a host; its stdin and stdout are pipes.
+
+        It sees no other processes, so nothing shares memory with it. It is not the first one of its
+        namespace, for that one could not be held still.
+        """
+        alone = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        second = ["sh", "-c", '"$@"; exit $?', "sh"]
         process = subprocess.Popen(
-            ["ip", "netns", "exec", self._names[host], sys.executable, *arguments],
+            ["ip", "netns", "exec", self._names[host], *alone, *second, sys.executable, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | COMPUTE_ENV,
+            env={**os.environ, **COMPUTE_ENV, **(environment or {})},
             cwd=Path(__file__).parents[2],
         )
         self._processes.append(process)
         return process
+
+
+def innermost(process: subprocess.Popen[str]) -> int:
+    """Process id of what runs inside all the wrappers."""
+    pid = process.pid
+    while children := children_of(pid):
+        pid = children[0]
+    return pid
 
 
 def first_line(process: subprocess.Popen[str]) -> str:

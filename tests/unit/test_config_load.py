@@ -179,3 +179,8 @@ def test_numbers_that_sockets_or_native_code_cannot_take_are_refused(path):
     with pytest.raises(ConfigError, match=r"got '1099511627776' from flag.*≤") as caught:
         load(flags={path: str(2**40)})
     assert caught.value.field == path
+
+
+def test_variables_of_tests_are_no_settings():
+    environment = {"FESTINA_FAILPOINTS": "agent.send.Pong=kill", "FESTINA_FAILPOINTS_SEED": "3"}
+    assert load(environment=environment) == load()

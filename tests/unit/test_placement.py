@@ -146,6 +146,17 @@ def test_a_gpu_that_is_unloading_the_model_is_left_alone(profile):
         view.place("chat", 100, 100, EASY)
 
 
+def test_a_gpu_that_loads_the_model_takes_requests_for_its_coming_cache(profile):
+    loading = resident("chat", state=ModelState.LOADING)
+    view = cluster(profile, summary(loading, kv_tokens_total=0, kv_tokens_free=0))
+    placed = view.place("chat", 100, 100, EASY)
+    assert (placed.slot, placed.action) == (0, "run")
+    assert placed.ttft_ms > sample.LOAD_MS
+    full = summary(loading, kv_tokens_free=0, memory_free_bytes=sample.WEIGHT_BYTES)
+    with pytest.raises(OverloadedError):
+        cluster(profile, full).place("chat", 100, 100, EASY)
+
+
 def test_the_profile_s_error_makes_predictions_longer(profile):
     kind = summary(resident("chat"))
     bare = cluster(profile, kind, improvements=Improvements(spread_margin=False))

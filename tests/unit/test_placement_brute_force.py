@@ -74,7 +74,8 @@ class Gpu:
             self.loading[m.model] = m.state == ModelState.LOADING
             bound = m.tbt_ms if math.isfinite(m.tbt_ms) else OBJECTIVES[m.model].tbt_ms
             self.tbt_ms[m.model] = bound if count else math.inf
-        self.pledged = {r.model for r in reserved} - set(self.loads)
+        self.pledged = {m.model for m in summary.models if m.state == ModelState.LOADING}
+        self.pledged |= {r.model for r in reserved} - set(self.loads)
         for r in reserved:
             load = self.loads.setdefault(r.model, [0, 0.0])
             load[0] += 1

@@ -51,8 +51,7 @@ struct Reservation {
 // A resident with the reservations counted in: what the GPU will hold once they have arrived.
 struct Load {
   int model;
-  bool pledged;        // only reservations ask for it: the weights are not on their way yet
-  bool loading;        // the weights are on their way
+  bool loading;        // the weights are on their way, or will be for a reservation
   int sequences;       // running, waiting and reserved
   double tokens;       // of their contexts
   float tbt_ms;        // tightest objective

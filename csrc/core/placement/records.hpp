@@ -81,7 +81,7 @@ class Packer {
     Rows& rows = cluster_.holders[static_cast<std::size_t>(load.model)];
     pack_common(residents, rows, row);
     rows.wait_ms[row] += load.loading ? ready_in_ms(load.model) : 0.0F;
-    if (load.pledged) pledge(residents, rows, row, load.model);
+    if (load.loading) pledge(residents, rows, row, load.model);
     const layout::Model& m = profile().model(profile_model(load.model));
     rows.free_bytes[row] +=
         std::max(0.0F, rows.kv_free[row]) * static_cast<float>(m.kv_bytes_per_token);
@@ -161,11 +161,11 @@ class Packer {
     }
   }
 
-  // Memory that reservations of models which are not on their way yet have spoken for.
+  // Memory that models which are not there yet will take, with what is reserved of their caches.
   double claimed_bytes(const Residents& residents) const {
     double claimed = 0;
     for (const Load& load : residents.loads()) {
-      if (!load.pledged || profile_model(load.model) < 0) continue;
+      if (!load.loading || profile_model(load.model) < 0) continue;
       const layout::Model& m = profile().model(profile_model(load.model));
       claimed += static_cast<double>(m.weight_bytes) +
                  residents.reserved_tokens() * static_cast<double>(m.kv_bytes_per_token);

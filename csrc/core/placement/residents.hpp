@@ -62,7 +62,7 @@ class Residents {
       const int sequences = r.running + r.waiting;
       float tbt_ms = kNever;
       if (sequences > 0) tbt_ms = r.tbt_ms < kNever ? r.tbt_ms : objective(r.model).tbt_ms;
-      loads_.push_back({r.model, false, r.state == Residency::loading, sequences,
+      loads_.push_back({r.model, r.state == Residency::loading, sequences,
                         r.context_tokens + r.waiting_tokens, tbt_ms});
       waiting_ += r.waiting;
     }
@@ -80,7 +80,7 @@ class Residents {
     for (Load& load : loads_) {
       if (load.model == model) return load;
     }
-    return loads_.emplace_back(Load{model, true, true, 0, 0.0, kNever});
+    return loads_.emplace_back(Load{model, true, 0, 0.0, kNever});
   }
 
   const Slo& objective(int model) const {

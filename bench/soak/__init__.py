@@ -1,0 +1,1 @@
+"""Hours of load on real processes, and what they leave behind."""
