@@ -1,5 +1,6 @@
 """Real weights in real processes: a request that moves gives the tokens of one that does not.
 
+Gemma's are random where those that its licence covers have not been pulled by hand.
 `FESTINA_MIGRATIONS=1000` is the long form, which also judges the gaps that clients see.
 """
 
@@ -8,12 +9,14 @@ import os
 import random
 import sys
 from collections import Counter
+from pathlib import Path
 
 import psutil
 import pytest
 from live_cluster import LINK, sim_config
 from movers import Mover
 from msgspec.structs import replace
+from tiny_models import gguf_file
 
 import festina
 from festina.config import ConsolidatorConfig, DeploymentConfig
@@ -25,6 +28,9 @@ MOVES = int(os.environ.get("FESTINA_MIGRATIONS", "12"))
 LONG = MOVES > 100
 TBT_MS = 400.0
 LENGTH = 32
+RANDOM = "gemma3 with random weights"
+CONTEXT_TOKENS = 2048
+"""Of the random one, which reads a token a byte."""
 SAMPLING = Sampling(ignore_eos=True)
 SENTENCE = "The ship left the harbour before dawn and nobody on the quay said a word. "
 PROMPTS = (
@@ -36,22 +42,24 @@ PROMPTS = (
 )
 
 
-def weights(name: str) -> str:
+def weights(name: str, folder: Path) -> str:
+    if name == RANDOM:
+        return str(gguf_file(folder, "gemma3", CONTEXT_TOKENS))
     try:
         return str(models.pull(name) if name == "smollm2-135m" else models.resolve(name))
     except FestinaError as error:
         pytest.skip(f"{name} has not been pulled: {error}")
 
 
-@pytest.fixture(scope="module", params=["smollm2-135m", "gemma3-270m"])
-def served(request):
+@pytest.fixture(scope="module", params=["smollm2-135m", RANDOM, "gemma3-270m"])
+def served(request, tmp_path_factory):
     chat = DeploymentConfig(
         name="chat",
-        weights=weights(request.param),
+        weights=weights(request.param, tmp_path_factory.mktemp("weights")),
         slo=Slo(60_000.0, TBT_MS),
-        context_tokens=512,
-        kv_tokens=4096,
-        pace=0.0,
+        context_tokens=CONTEXT_TOKENS if request.param == RANDOM else 512,
+        kv_tokens=8 * CONTEXT_TOKENS if request.param == RANDOM else 4096,
+        pace=0.1 if request.param == RANDOM else 0.0,  # else it has ended before it can move
         preload=True,
     )
     off = ConsolidatorConfig(policy="off")

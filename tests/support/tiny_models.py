@@ -63,12 +63,13 @@ def tensors(architecture: str, seed: int = 7) -> dict[str, np.ndarray]:
     return named
 
 
-def gguf_file(folder: Path, architecture: str) -> Path:
+def gguf_file(folder: Path, architecture: str, context_tokens: int = 128) -> Path:
     """A float32 GGUF file."""
     name = GGUF_NAMES.get(architecture, architecture)
     metadata = {}
     for key, value in tiny_metadata().items():
         metadata[key.replace("llama.", f"{name}.")] = value
+    metadata[f"{name}.context_length"] = context_tokens
     metadata[f"{name}.attention.key_length"] = HEAD_DIM
     metadata[f"{name}.attention.value_length"] = HEAD_DIM
     if architecture in ("mistral", "gemma3"):
