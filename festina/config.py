@@ -147,7 +147,6 @@ class ConsolidatorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         lease_s: How long a GPU is kept from new requests unless that is renewed.
         patience_s: How long a plan may take before it is given up.
         least_w: A smaller saving is not worth a plan.
-        trace: File to write a trace for ui.perfetto.dev to; "" writes none.
     """
 
     policy: Literal["festina", "paper", "off"] = "festina"
@@ -160,7 +159,6 @@ class ConsolidatorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     lease_s: Positive = 10.0
     patience_s: Positive = 60.0
     least_w: Annotated[float, Meta(ge=0)] = 1.0
-    trace: str = ""
 
 
 class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -199,6 +197,30 @@ class SupervisorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     backoff_s: Positive = 0.5
     backoff_s_max: Positive = 30.0
     healthy_s: Positive = 30.0
+
+
+class TraceConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A trace of requests and GPUs for ui.perfetto.dev (`festina serve --trace FILE`).
+
+    Attributes:
+        file: Where all processes of this machine write it; "" writes none.
+        bytes_max: The trace ends when the file is about this large.
+    """
+
+    file: str = ""
+    bytes_max: PositiveInt = 256 * 1024 * 1024
+
+
+class LogConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Logs on stderr: events with ids of requests, never their texts.
+
+    Attributes:
+        format: `json` or `text`, a line an event; `off` tells warnings only, as text.
+        level: The least that is told.
+    """
+
+    format: Literal["off", "text", "json"] = "off"
+    level: Literal["debug", "info", "warning"] = "info"
 
 
 class SecurityConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -252,5 +274,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     security: SecurityConfig = SecurityConfig()
     supervisor: SupervisorConfig = SupervisorConfig()
     cpu_power: CpuPowerConfig = CpuPowerConfig()
+    trace: TraceConfig = TraceConfig()
+    log: LogConfig = LogConfig()
     profiles: str = ""
     models_dir: str = ""

@@ -46,6 +46,18 @@ HttpKeys = Annotated[
     Path | None,
     typer.Option("--http-keys", help="File of API keys, one a line.", show_default=False),
 ]
+TraceFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace", help="Write requests and GPUs for ui.perfetto.dev here.", show_default=False
+    ),
+]
+LogFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--log-format", metavar="json|text|off", help="Log to stderr.", show_default=False
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -58,6 +70,8 @@ def settings(
     endpoint: str | None = None,
     http: str | None = None,
     http_keys: Path | None = None,
+    trace: Path | None = None,
+    log_format: str | None = None,
 ) -> Settings:
     """Settings from the file, the environment and these flags; None is a flag not given.
 
@@ -76,6 +90,8 @@ def settings(
         "scheduler.endpoint": endpoint,
         "gateway.http": http,
         "gateway.keys_file": None if http_keys is None else str(http_keys),
+        "trace.file": None if trace is None else str(trace.absolute()),
+        "log.format": log_format,
     }
     flags.update({path: value for path, value in named.items() if value is not None})
     return load(config, os.environ, flags)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,13 +18,19 @@ from festina.cli.options import (
     Gpus,
     Http,
     HttpKeys,
+    LogFormat,
     SetFlags,
+    TraceFileOption,
     settings,
 )
-from festina.config import Config
+from festina.config import Config, LogConfig, TraceConfig
 from festina.errors import ConfigError
 from festina.gateway.address import checked_address
+from festina.log import Fields, logger, logging_to_stderr, tell
 from festina.runtime.supervisor import Cluster, Restart
+from festina.runtime.trace.file import begin_trace, end_trace
+
+LOG = logger("serve")
 
 
 def command(
@@ -32,6 +41,8 @@ def command(
     endpoint: EndpointOption = None,
     http: Http = None,
     http_keys: HttpKeys = None,
+    trace: TraceFileOption = None,
+    log_format: LogFormat = None,
     standby: Annotated[
         bool, typer.Option("--standby", help="Run a second scheduler that can take over.")
     ] = False,
@@ -40,7 +51,8 @@ def command(
 
     With --http, a gateway too: the second line printed is its URL. With --standby, a second
     scheduler: the last line printed is its endpoint, for scheduler.standby_endpoint of clients.
-    Processes that die are started again.
+    Processes that die are started again. What --trace writes can be opened in ui.perfetto.dev at
+    any time; --log-format json tells events, never prompts or outputs.
     """
     found = settings(
         config,
@@ -50,6 +62,8 @@ def command(
         endpoint=endpoint,
         http=http,
         http_keys=http_keys,
+        trace=trace,
+        log_format=log_format,
     ).config
     if not found.deployments:
         raise ConfigError(
@@ -61,11 +75,12 @@ def command(
         checked_address(found.gateway)
     if standby:
         found = _with_standby(found)
-    console = Console(stderr=True, highlight=False)
-    try:
-        _serve(found, console)
-    except KeyboardInterrupt:
-        console.print("stopped")
+    told = _Told(found.log)
+    with logging_to_stderr(found.log, "serve"), _tracing(found.trace):
+        try:
+            _serve(found, told)
+        except KeyboardInterrupt:
+            told.stopped()
 
 
 def _with_standby(config: Config) -> Config:
@@ -84,22 +99,63 @@ def _with_standby(config: Config) -> Config:
     return replace(config, scheduler=replace(scheduler, standby_endpoint=standby))
 
 
-def _serve(config: Config, console: Console) -> None:
+@contextmanager
+def _tracing(config: TraceConfig) -> Iterator[None]:
+    """Inside, all processes append to the trace.
+
+    Raises:
+        ConfigError: The file cannot be made.
+    """
+    if not config.file:
+        yield
+        return
+    begin_trace(Path(config.file))
+    try:
+        yield
+    finally:
+        end_trace(Path(config.file))
+
+
+def _serve(config: Config, told: _Told) -> None:
     """Run the cluster until Ctrl-C."""
-
-    def tell(restart: Restart) -> None:
-        death = restart.death
-        console.print(
-            f"{death.name} ended with status {death.exit_code}; it starts again"
-            + (f" in {restart.pause_s:.1f} s" if restart.pause_s else "")
-        )
-
     with Cluster(config) as cluster:
         print(cluster.endpoint, flush=True)
         if cluster.url:
             print(cluster.url, flush=True)
         if cluster.standby_endpoint:
             print(cluster.standby_endpoint, flush=True)
+        told.serving(config)
+        cluster.supervise(tell=told.restart)
+
+
+class _Told:
+    """What `festina serve` itself says on stderr: for people, or as the log has it.
+
+    Args:
+        config: Of the log.
+    """
+
+    def __init__(self, config: LogConfig) -> None:
+        quiet = config.format != "off"
+        self._console = Console(stderr=True, highlight=False, quiet=quiet)
+
+    def serving(self, config: Config) -> None:
+        """Everything has started."""
         names = ", ".join(deployment.name for deployment in config.deployments)
-        console.print(f"serving {names} on {config.gpus}; Ctrl-C stops")
-        cluster.supervise(tell=tell)
+        self._console.print(f"serving {names} on {config.gpus}; Ctrl-C stops")
+        tell(LOG, "serving", {"model": names, "device": config.gpus})
+
+    def restart(self, restart: Restart) -> None:
+        """A process has died."""
+        death, pause_s = restart.death, restart.pause_s
+        self._console.print(
+            f"{death.name} ended with status {death.exit_code}; it starts again"
+            + (f" in {pause_s:.1f} s" if pause_s else "")
+        )
+        fields: Fields = {"agent": death.name, "status": death.exit_code, "pause_s": pause_s}
+        tell(LOG, "process ended", fields)
+
+    def stopped(self) -> None:
+        """The end."""
+        self._console.print("stopped")
+        tell(LOG, "stopped", {})

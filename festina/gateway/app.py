@@ -34,6 +34,7 @@ from festina.gateway.parameters import Call, Reader
 from festina.gateway.saved import Saved
 from festina.gateway.status import SAMPLE_S, History, status_of
 from festina.gateway.vllm_names import vllm_registry
+from festina.gateway.watch import GatewayWatch, refused
 
 OPEN_PATHS = frozenset({"/health", "/"})
 """What is served without a key: whether the cluster serves, and the page, which asks for one."""
@@ -47,18 +48,22 @@ PAGE_HEADERS = {
 }
 
 
-def build_app(config: Config, backend: Backend, keys: ApiKeys) -> Starlette:
+def build_app(
+    config: Config, backend: Backend, keys: ApiKeys, watch: GatewayWatch | None = None
+) -> Starlette:
     """The application.
 
     Args:
         config: Deployments, bounds and heartbeats.
         backend: Runs requests.
         keys: Who may ask.
+        watch: Hears how requests end; without one only the log does.
     """
+    watch = watch or GatewayWatch()
     pages = _Pages(config, backend)
     reader = Reader({item.name: item for item in config.deployments}, config.gateway)
-    chat = _Completions(config, backend, pages.metrics, reader.chat)
-    text = _Completions(config, backend, pages.metrics, reader.text)
+    chat = _Completions(config, backend, pages.metrics, watch, reader.chat)
+    text = _Completions(config, backend, pages.metrics, watch, reader.text)
     return Starlette(
         routes=[
             Route("/v1/chat/completions", chat, methods=["POST"]),
@@ -90,6 +95,7 @@ class _KeyGuard:
                 self._keys.check(Headers(scope=scope).get("authorization", "").encode("latin-1"))
             except FestinaError as error:
                 wrong = problem(error)
+                refused(wrong.status, error.code)
                 await send_body(send, wrong.status, wrong.body, wrong.headers)
                 return
         await self._app(scope, receive, send)
@@ -103,17 +109,19 @@ class _Completions:
         config: Config,
         backend: Backend,
         metrics: Metrics,
+        watch: GatewayWatch,
         read: Callable[[bytes, Mapping[str, str]], Call],
     ) -> None:
         self._config = config.gateway
         self._backend = backend
         self._metrics = metrics
+        self._watch = watch
         self._read = read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         call = self._read(await read_body(headers, receive, self._config), headers)
-        choices = Choices(self._backend, call, self._metrics)
+        choices = Choices(self._backend, call, self._metrics, self._watch)
         try:
             async with hang_up(receive, choices.cancel):
                 if call.stream:
@@ -231,6 +239,7 @@ def _json(value: object, status: int = 200) -> Response:
 
 def _answer(error: FestinaError) -> Response:
     wrong = problem(error)
+    refused(wrong.status, error.code)
     return Response(wrong.body, wrong.status, dict(wrong.headers), media_type=JSON)
 
 

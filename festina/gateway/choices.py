@@ -11,6 +11,7 @@ from typing import Protocol
 from festina.errors import FestinaError
 from festina.gateway.metrics import Metrics
 from festina.gateway.parameters import Call
+from festina.gateway.watch import GatewayWatch
 from festina.messages import Cluster
 from festina.runtime.protocol.request import Ended, Event, Job
 
@@ -35,15 +36,17 @@ class Choices:
         backend: Runs them.
         call: What to run.
         metrics: Hears how each ended.
+        watch: Hears it too.
 
     Raises:
         FestinaError: They could not be started; none is left behind.
     """
 
-    def __init__(self, backend: Backend, call: Call, metrics: Metrics) -> None:
+    def __init__(self, backend: Backend, call: Call, metrics: Metrics, watch: GatewayWatch) -> None:
         self._backend = backend
         self._call = call
         self._metrics = metrics
+        self._watch = watch
         self._began = time.monotonic()
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         try:
@@ -51,6 +54,7 @@ class Choices:
                 backend.start(job, partial(self._hear, index))
         except FestinaError as error:
             metrics.failed(call.model, error)
+            watch.failed(call.model, call.id, error, 0.0)
             self.cancel()
             raise
 
@@ -68,8 +72,16 @@ class Choices:
 
     def _hear(self, index: int, event: Event) -> None:
         if isinstance(event, Ended):
-            elapsed_s = time.monotonic() - self._began
-            self._metrics.ended(self._call.model, self._call.slo, event, elapsed_s)
+            model, name, elapsed_s = self._about(index)
+            self._metrics.ended(model, self._call.slo, event, elapsed_s)
+            self._watch.ended(model, name, event, elapsed_s)
         elif isinstance(event, FestinaError):
-            self._metrics.failed(self._call.model, event)
+            model, name, elapsed_s = self._about(index)
+            self._metrics.failed(model, event)
+            self._watch.failed(model, name, event, elapsed_s)
         self._events.put_nowait((index, event))
+
+    def _about(self, index: int) -> tuple[str, str, float]:
+        """Model, name and age in seconds of a choice."""
+        submit = self._call.jobs[index].submit
+        return self._call.model, submit.request_id, time.monotonic() - self._began

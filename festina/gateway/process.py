@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from socket import socket
 from threading import Event
 
 import uvicorn
 import uvloop
 
-from festina.config import Config
+from festina.config import Config, TraceConfig
 from festina.gateway.address import Address, checked_address, listen
 from festina.gateway.app import build_app
 from festina.gateway.keys import ApiKeys, read_keys
 from festina.gateway.protocol import BoundedProtocol
+from festina.gateway.watch import LOG, GatewayWatch
+from festina.log import warn
 from festina.runtime.client import AsyncClient
 from festina.runtime.protocol.client_effects import ClientLimits
+from festina.runtime.trace.file import TraceFile
 
 CONNECTIONS_MAX = 4096
 KEEP_ALIVE_S = 30
@@ -42,9 +48,18 @@ def run(
     """
     address = checked_address(config.gateway)
     keys = read_keys(config.gateway.keys_file)
-    with listen(address) as listener:
+    with listen(address) as listener, _watch_of(config.trace) as watch:
         bound = replace(address, port=listener.getsockname()[1])
-        uvloop.run(_serve(config, scheduler_endpoint, keys, listener, bound, announce, stop))
+        uvloop.run(_serve(config, scheduler_endpoint, keys, listener, bound, announce, watch, stop))
+
+
+@contextmanager
+def _watch_of(config: TraceConfig) -> Iterator[GatewayWatch]:
+    if not config.file:
+        yield GatewayWatch()
+        return
+    with TraceFile(Path(config.file), config.bytes_max, partial(warn, LOG)) as file:
+        yield GatewayWatch(file.add)
 
 
 async def _serve(
@@ -54,6 +69,7 @@ async def _serve(
     listener: socket,
     address: Address,
     announce: Callable[[str], None],
+    watch: GatewayWatch,
     stop: Event,
 ) -> None:
     limits = ClientLimits(requests_max=config.gateway.requests_max)
@@ -66,7 +82,7 @@ async def _serve(
     ) as client:
         server = uvicorn.Server(
             uvicorn.Config(
-                build_app(config, client, keys),
+                build_app(config, client, keys, watch),
                 http=BoundedProtocol,
                 ws="none",
                 lifespan="on",
@@ -79,10 +95,10 @@ async def _serve(
                 timeout_graceful_shutdown=DRAIN_S,
             )
         )
-        watch = asyncio.create_task(_watch(stop, server))
+        stopping = asyncio.create_task(_watch(stop, server))
         announce(address.url)
         await server.serve(sockets=[listener])
-        watch.cancel()
+        stopping.cancel()
 
 
 async def _watch(stop: Event, server: uvicorn.Server) -> None:

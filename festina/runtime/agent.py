@@ -22,6 +22,7 @@ from festina.errors import FestinaError
 from festina.runtime import agent_device
 from festina.runtime.agent_kv import KvMover
 from festina.runtime.agent_links import AgentLinks
+from festina.runtime.agent_watch import AgentWatch
 from festina.runtime.compute import ComputeThread
 from festina.runtime.failpoints import failpoint
 from festina.runtime.outbox import Outbox
@@ -49,6 +50,7 @@ from festina.runtime.protocol.move_effects import (
     Exported,
     ImportBlocks,
 )
+from festina.runtime.protocol.request_notes import RequestNote
 from festina.runtime.shared_memory import host_id
 from festina.runtime.transport import Link, advertised, connect_scheduler, wait
 from festina.security.guard import admitting, build_guard
@@ -98,6 +100,7 @@ def run(
             _connect_schedulers(context, scheduler_endpoint, config) as schedulers,
             ComputeThread[EngineEffect]() as compute,
             closing(built),
+            AgentWatch(name, built.device.kind, config.trace) as watch,
         ):
             epoch = time.time_ns() // 1_000_000  # grows from one process to the next
             reached_at = advertised(clients.endpoint, config.agent.advertise)
@@ -105,7 +108,8 @@ def run(
             identity = AgentIdentity(name, epoch, reached_at, public_key, host_id())
             logic = AgentLogic(identity, config, built.device, built.step_time, built.clocks)
             agents = AgentLinks(context, config.link, guard)
-            shell = _Shell(logic, built, compute, clients, schedulers, agents, config)
+            shell = _Shell(logic, built, compute, clients, schedulers, agents, watch, config)
+            watch.serving(reached_at, built.device.kind)
             announce(reached_at)
             try:
                 shell.serve(stop, preloaded)
@@ -139,6 +143,7 @@ class _Shell:
         clients: Link,
         schedulers: Mapping[str, Link],
         agents: AgentLinks,
+        watch: AgentWatch,
         config: Config,
     ) -> None:
         self._logic = logic
@@ -149,6 +154,7 @@ class _Shell:
         self._clients = clients
         self._schedulers = schedulers
         self._agents = agents
+        self._watch = watch
         self._kv = KvMover(built.engine)
         self._outbox = Outbox(clients, config.agent.client_timeout_s)
         self._failure: FestinaError | None = None
@@ -202,23 +208,26 @@ class _Shell:
                 case Send(link=link, peer=peer, message=message):
                     failpoint("agent.send", message)
                     if link in self._schedulers:
-                        self._schedulers[link].send(message)  # periodic; may be lost
+                        told = self._watch.sent(message, time.monotonic())
+                        self._schedulers[link].send(told)  # periodic; may be lost
                     elif link == AGENTS:
                         self._agents.send(peer.decode(), message)
                     else:
                         self._outbox.send(peer, message, time.monotonic())
+                case RequestNote():
+                    self._watch.note(effect, time.monotonic())
                 case StartStep():
-                    self._compute.submit(effect, partial(self._engine.step, effect.batch))
+                    self._submit(effect, partial(self._engine.step, effect.batch))
                 case LoadModel():
-                    self._compute.submit(effect, partial(self._engine.load, effect.deployment))
+                    self._submit(effect, partial(self._engine.load, effect.deployment))
                 case UnloadModel():
-                    self._compute.submit(effect, partial(self._engine.unload, effect.model))
+                    self._submit(effect, partial(self._engine.unload, effect.model))
                 case ExportBlocks():
-                    self._compute.submit(effect, partial(self._kv.export, effect))
+                    self._submit(effect, partial(self._kv.export, effect))
                 case ImportBlocks():
-                    self._compute.submit(effect, partial(self._kv.take, effect))
+                    self._submit(effect, partial(self._kv.take, effect))
                 case EndMove(key):
-                    self._compute.submit(effect, partial(self._kv.end, key))
+                    self._submit(effect, partial(self._kv.end, key))
                 case ConnectAgent(endpoint, server_key):
                     self._agents.connect(endpoint, server_key)
                 case DisconnectAgent(endpoint):
@@ -226,13 +235,17 @@ class _Shell:
                 case SetClock(clock_mhz=clock_mhz):
                     self._device.set_clock_mhz(clock_mhz)
                 case ParkDevice():
-                    self._compute.submit(effect, self._built.park)
+                    self._submit(effect, self._built.park)
                 case WakeDevice():
-                    self._compute.submit(effect, self._built.wake)
+                    self._submit(effect, self._built.wake)
                 case CheckEngine():
-                    self._compute.submit(effect, self._built.check)
+                    self._submit(effect, self._built.check)
                 case GiveUp(error=error):
                     self._failure = error
+
+    def _submit(self, effect: EngineEffect, job: Callable[[], object]) -> None:
+        self._watch.begun(time.monotonic())
+        self._compute.submit(effect, job)
 
     def _settle(self, job: EngineEffect, future: Future[object]) -> list[Effect]:
         """Report a job's outcome. Anything but a `FestinaError` is a bug and ends the process."""
@@ -241,6 +254,7 @@ class _Shell:
         if error is not None and not isinstance(error, FestinaError):
             raise error
         outcome = error if error is not None else future.result()
+        self._watch.done(job, outcome, now)
         match job:
             case StartStep():
                 step = cast("StepResult | FestinaError", outcome)

@@ -5,10 +5,10 @@ It may die and come back at any time: all it needs is in the cluster's summaries
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -18,13 +18,16 @@ from festina.config import Config
 from festina.control.consolidation import ConsolidationPlanner, ConsolidationRules, ModelKind
 from festina.control.profile import ProfileTable
 from festina.engine.weights_name import profile_name
+from festina.log import Fields, logger, tell, warn
 from festina.messages import ConsolidationEvent
-from festina.report.consolidation_trace import ConsolidationTrace
 from festina.runtime.protocol.consolidator import ConsolidatorLogic
 from festina.runtime.protocol.effects import Send
 from festina.runtime.serving_link import ServingLink
+from festina.runtime.trace.consolidation import ConsolidationTrace
+from festina.runtime.trace.file import TraceFile
 from festina.runtime.view import read_profiles
 
+LOG = logger("consolidator")
 RECEIVE_MAX = 64
 
 SLEEP_MAX_S = 0.1
@@ -43,7 +46,7 @@ def run(
         stop: Ends it: a plan under way is given up.
 
     Raises:
-        ConfigError: The endpoint is not allowed, or the trace cannot be written.
+        ConfigError: The endpoint is not allowed.
         ProfileError: A profile is truncated or inconsistent.
     """
     planner = build_planner(config, read_profiles(config))
@@ -52,8 +55,9 @@ def run(
         now = time.monotonic()
         link = stack.enter_context(ServingLink.connect(context, scheduler_endpoint, config, now))
         trace = None
-        if config.consolidator.trace:
-            trace = stack.enter_context(ConsolidationTrace(Path(config.consolidator.trace)))
+        if config.trace.file:
+            file = TraceFile(Path(config.trace.file), config.trace.bytes_max, partial(warn, LOG))
+            trace = ConsolidationTrace(stack.enter_context(file).add)
         epoch = time.time_ns() // 1000  # grows from one process to the next
         announce(link.endpoint)
         serve(ConsolidatorLogic(config, planner, epoch), link, trace, stop)
@@ -90,17 +94,26 @@ def serve(
         now = time.monotonic()
         if now >= logic.next_timer(now):
             _send(link, logic.on_timer(now))
-        if trace is not None:
-            _trace(trace, logic.take_events(), now)
+        _tell(logic.take_events(), trace, now)
     _send(link, logic.on_stop(time.monotonic()))
 
 
-def _trace(trace: ConsolidationTrace, events: Iterable[ConsolidationEvent], now: float) -> None:
-    """Write them down; that it cannot be done any more is said once."""
-    failed = trace.failed
-    trace.write(events, now)
-    if trace.error is not None and not failed:
-        sys.stderr.write(f"warning: {trace.error.code}: {trace.error}\n")
+def _tell(
+    events: Iterable[ConsolidationEvent], trace: ConsolidationTrace | None, now: float
+) -> None:
+    """Write them down for those who watch."""
+    for event in events:
+        if trace is not None:
+            trace.tell([event], now)
+        fields: Fields = {
+            "agent": event.agent,
+            "kind": event.kind,
+            "plan": event.plan,
+            "reason": event.why,
+            "expected_j": round(event.expected_j, 3),
+            "saved_j": round(event.saved_j, 3),
+        }
+        tell(LOG, "consolidation", fields)
 
 
 def _send(link: ServingLink, sends: Iterable[Send]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,8 +12,9 @@ from threading import Event
 import zmq
 
 from festina.config import Config
-from festina.errors import FrameTooLargeError
-from festina.messages import Failed
+from festina.errors import FrameTooLargeError, ProtocolError
+from festina.log import Fields, logger, tell
+from festina.messages import AnyMessage, Failed, Leave, Placed, Refused, Register
 from festina.runtime.failpoints import failpoint
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.pair import PRIMARY, Pair
@@ -21,6 +23,7 @@ from festina.runtime.transport import Link, connect_scheduler, wait
 from festina.runtime.view import build_view
 from festina.security.guard import admitting, build_guard
 
+LOG = logger("scheduler")
 RECEIVE_MAX = 64
 """Messages read, then answered, together: a third cheaper than one after the other."""
 
@@ -108,6 +111,7 @@ def serve(logic: SchedulerLogic, link: Link, stop: Event, primary: Link | None =
             for each in links:
                 for peer, message in each.receive(RECEIVE_MAX):
                     failpoint("scheduler.receive", message)
+                    _log(message)
                     answers += logic.on_message(peer, message, now)
             _answer(link, primary, answers)
         now = time.monotonic()
@@ -115,10 +119,29 @@ def serve(logic: SchedulerLogic, link: Link, stop: Event, primary: Link | None =
             _answer(link, primary, logic.on_timer(now))
 
 
+def _log(message: AnyMessage | ProtocolError) -> None:
+    """Who joins and leaves, and which requests are placed or refused."""
+    if not LOG.isEnabledFor(logging.INFO):  # they come by the ten thousand a second
+        return
+    match message:
+        case Placed(request_id, agent):
+            tell(LOG, "request placed", {"request_id": request_id, "agent": agent}, logging.DEBUG)
+        case Refused(request_id, error):
+            tell(LOG, "request refused", {"request_id": request_id, "code": error.code})
+        case Register(agent, epoch, endpoint, device):
+            fields: Fields = {
+                "agent": agent, "epoch": epoch, "endpoint": endpoint, "device": device,
+            }  # fmt: skip
+            tell(LOG, "agent registers", fields)
+        case Leave(agent, epoch):
+            tell(LOG, "agent leaves", {"agent": agent, "epoch": epoch})
+
+
 def _answer(link: Link, primary: Link | None, sends: Iterable[Send]) -> None:
     """An answer that cannot be delivered is lost, as its peer is: peers ask again."""
     for send in sends:
         failpoint("scheduler.send", send.message)
+        _log(send.message)
         if send.link == PRIMARY:
             if primary is not None:
                 primary.send(send.message)

@@ -25,6 +25,7 @@ from festina.runtime.protocol.agent_effects import (
     UnloadModel,
     WakeDevice,
 )
+from festina.runtime.protocol.request_notes import RequestNote
 from festina.types import Sampling, Slo
 
 EPOCH = 7
@@ -125,6 +126,7 @@ class VirtualAgent:
         self.batches = []
         self.loads = []
         self.wakes = []
+        self.notes = []
         self.given_up = None
         self.silent: set[bytes] = set()
         self.failures: list[ErrorInfo] = []
@@ -199,6 +201,8 @@ class VirtualAgent:
                     self._compute(self._run, self.engine.wake, wake_s, self.logic.on_woken)
                 case CheckEngine():
                     self._compute(self._run, self.engine.check, 1e-4, self.logic.on_checked)
+                case RequestNote():
+                    self.notes.append((self.now, effect))
                 case GiveUp():
                     self.given_up = effect.error
                 case _ if effect.link == "scheduler":

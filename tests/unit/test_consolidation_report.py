@@ -1,18 +1,17 @@
 """What is told of consolidation: lines of `festina top`, traces, comparisons."""
 
 import io
-import json
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from festina.config import Config
-from festina.errors import ConfigError
 from festina.messages import Consolidation, ConsolidationEvent
 from festina.report.comparison import comparison_lines, comparison_table
-from festina.report.consolidation_trace import ConsolidationTrace
 from festina.report.tables import consolidation_lines
+from festina.runtime.trace.consolidation import ConsolidationTrace
+from festina.runtime.trace.file import process_number
 from festina.simulator.workloads import build_workload
 from festina.workload.comparison import Scale, Side, cluster_config, planned_requests
 from festina.workload.driver import Integrity
@@ -33,32 +32,20 @@ def test_top_tells_what_was_done_why_and_what_it_saved():
     assert "no consolidator" in consolidation_lines(None)[0]
 
 
-def lines_of(path):
-    return json.loads(path.read_text().rstrip().rstrip(",") + "]")
-
-
-def test_a_trace_is_readable_while_it_is_written(tmp_path):
-    path = tmp_path / "trace.json"
-    with ConsolidationTrace(path) as trace:
-        trace.write([EMPTY], 1.0)
-        trace.write([PARKED], 2.0)
-        assert [line["name"] for line in lines_of(path) if line["ph"] == "B"] == [
-            "emptying",
-            "parked",
-        ]
-        trace.write([ENDED], 9.0)
-    lines = lines_of(path)
+def test_a_trace_has_a_span_for_what_a_gpu_is_kept_at():
+    lines = []
+    trace = ConsolidationTrace(lines.append)
+    trace.tell([EMPTY], 1.0)
+    trace.tell([PARKED], 2.0)
+    assert [line["name"] for line in lines if line["ph"] == "B"] == ["emptying", "parked"]
+    trace.tell([ENDED], 9.0)
+    assert {line["pid"] for line in lines} == {process_number("sim1")}
     begun = [line for line in lines if line["ph"] == "B"]
     ended = [line for line in lines if line["ph"] == "E"]
     assert [line["ts"] for line in begun] == [1e6, 2e6]
     assert [line["ts"] for line in ended] == [2e6, 9e6]
     assert ended[1]["args"]["saved_j"] == 21.0
     assert [line["args"] for line in lines if line["ph"] == "C"] == [{"J": 21.0}]
-
-
-def test_a_trace_that_cannot_be_written_is_refused_at_the_start(tmp_path):
-    with pytest.raises(ConfigError, match="trace"):
-        ConsolidationTrace(tmp_path / "absent" / "trace.json")
 
 
 def side(policy, energy_j, attainment, told=None):

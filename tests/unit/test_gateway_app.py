@@ -11,6 +11,7 @@ from festina.gateway.answering import hang_up, send_stream
 from festina.gateway.choices import Choices
 from festina.gateway.metrics import Metrics
 from festina.gateway.parameters import Reader
+from festina.gateway.watch import GatewayWatch
 
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -204,7 +205,7 @@ def call_of(model, **fields):
 def test_a_client_that_hangs_up_cancels_all_its_choices(backend):
     async def run():
         call = call_of("endless", n=2, stream=True)
-        choices = Choices(backend, call, Metrics())
+        choices = Choices(backend, call, Metrics(), GatewayWatch())
         gone = asyncio.Event()
         sent = []
 
@@ -234,7 +235,9 @@ def test_a_client_that_does_not_read_is_cut_off(backend):
             if message["type"] == "http.response.body":
                 await asyncio.Event().wait()
 
-        await send_stream(call, Choices(backend, call, Metrics()), send, stall_s=0.01)
+        await send_stream(
+            call, Choices(backend, call, Metrics(), GatewayWatch()), send, stall_s=0.01
+        )
 
     with pytest.raises(TimeoutError):
         asyncio.run(run())

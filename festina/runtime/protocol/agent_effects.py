@@ -9,6 +9,7 @@ from festina.engine.base import Batch
 from festina.errors import FestinaError
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.move_effects import BlockEffect, LinkEffect
+from festina.runtime.protocol.request_notes import RequestNote
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,4 +68,4 @@ EngineEffect = (
 )
 """Carried out one after the other, in the order given, and reported in it."""
 
-Effect = Send | EngineEffect | SetClock | GiveUp | LinkEffect
+Effect = Send | EngineEffect | SetClock | GiveUp | LinkEffect | RequestNote

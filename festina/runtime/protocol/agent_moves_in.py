@@ -38,6 +38,7 @@ from festina.runtime.protocol.agent_transfers import Transfers
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.move_effects import EndMove, ImportBlocks
 from festina.runtime.protocol.remembered import Remembered
+from festina.runtime.protocol.request_notes import note
 
 FromSource = Offer | KvBlocks | Follow | Handover | Abandon
 """What sources say."""
@@ -280,7 +281,8 @@ class MovesIn:
         del self._incoming[move.key]
         self._over.put(move.key, True)
         told = self._here.add(move.key, request, len(state.output_ids), now)
-        return [Send(CLIENTS, move.peer, Taken(move.key)), EndMove(move.key), *told]
+        taken = Send(CLIENTS, move.peer, Taken(move.key))
+        return [taken, EndMove(move.key), note(request, "here", now), *told]
 
     # Refusing
 

@@ -35,6 +35,7 @@ from festina.runtime.protocol.agent_routes import Router
 from festina.runtime.protocol.agent_transfers import Transfers, as_token_ids
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.move_effects import EndMove, ExportBlocks, Exported
+from festina.runtime.protocol.request_notes import note
 
 ORDERED_MAX = 4096
 """Requests that wait for their turn to move."""
@@ -255,7 +256,7 @@ class MovesOut:
         if export is not None:
             effects.append(export)
         if move.phase is Phase.HOLDING and move.all_sent:
-            effects.append(self._hand_over(move, now))
+            effects += [self._hand_over(move, now), note(move.request, "away", now)]
         return effects
 
     def _hand_over(self, move: MoveOut, now: float) -> Send:
@@ -274,7 +275,9 @@ class MovesOut:
             kept = self._transfers.serving.requests.active(move.request.number)
             if kept:
                 self._transfers.release(move.request, now)
-        return self._close(move, "kept" if kept else "ended")
+        back = move.phase is Phase.HANDED and kept
+        told: list[Effect] = [note(move.request, "here", now)] if back else []
+        return [*told, *self._close(move, "kept" if kept else "ended")]
 
     def _abandon(self, move: MoveOut, now: float) -> list[Effect]:
         return [move.say(Abandon(move.key)), *self._fail(move, now)]

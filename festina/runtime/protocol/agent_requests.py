@@ -32,6 +32,8 @@ class Request:
         moves: How often it has moved.
         replay: What its client has been told; None unless it has moved here.
         attached: Its client can be told; else `peer` is a stand-in until it comes.
+        begun: It has been in a step here.
+        speaks: It has given a token here.
     """
 
     number: int
@@ -46,6 +48,15 @@ class Request:
     moves: int = 0
     replay: Replay | None = None
     attached: bool = True
+    begun: bool = False
+    speaks: bool = False
+
+    @property
+    def submitted_at(self) -> float:
+        """When its client asked, in seconds of the agent's clock."""
+        if self.sequence is not None:
+            return self.sequence.submitted_at
+        return self.arrived_at - self.message.elapsed_ms / 1e3
 
     @property
     def request_id(self) -> str:

@@ -27,6 +27,7 @@ from festina.runtime.protocol.agent_models import ModelTable, Residency
 from festina.runtime.protocol.agent_requests import Request, RequestBook
 from festina.runtime.protocol.agent_summary import free_in_ms
 from festina.runtime.protocol.effects import Send
+from festina.runtime.protocol.request_notes import note, note_of_end
 from festina.types import FinishReason, ModelState, Phase, Provenance, Usage
 
 TICKETS_MAX = 4096
@@ -97,6 +98,7 @@ class Serving:
         except FestinaError as error:
             return [*effects, Send(CLIENTS, peer, Failed(message.request_id, error.info()))]
         request = self.requests.open(peer, message, now)
+        effects.append(note(request, "arrived", now))
         self.clients.join(peer, now)
         effects += self._models.want(message.model, now)
         residency = self._models[message.model]
@@ -198,7 +200,9 @@ class Serving:
         residency.requests_total += 1
         residency.input_tokens_total += len(ids)
         self._scheduler.add(request.sequence)
-        return [self._accepted(request), *self._end_if_complete(request, request.sequence, now)]
+        queued = note(request, "queued", now)
+        ended = self._end_if_complete(request, request.sequence, now)
+        return [self._accepted(request), queued, *ended]
 
     def _end_if_complete(self, request: Request, seq: Sequence, now: float) -> list[Effect]:
         """A request whose client has all of it already, but for its end."""
@@ -225,6 +229,9 @@ class Serving:
         text = decoder.push(token_id)
         tokens = Tokens(request.request_id, index, (token_id,), text)
         sent = self._say(request, tokens)
+        if not request.speaks:
+            request.speaks = True
+            sent.append(note(request, "decode", now))
         if decoder.stopped:
             return sent + self._finish(request, seq, FinishReason.STOP, index + 1, "", now)
         if seq.output_tokens == seq.max_tokens:
@@ -305,7 +312,8 @@ class Serving:
             self.ledger.close(request.number)
         if request.replay is not None:
             request.replay.ended_at = now
-        return self._say(request, last) if last is not None else []
+        told = self._say(request, last) if last is not None else []
+        return [*told, note_of_end(request, last, now)]
 
     @staticmethod
     def _say(request: Request, message: Tokens | Finished | Failed) -> list[Effect]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from festina.control.clock_governor import DeviceClock
@@ -13,6 +15,7 @@ from festina.errors import EngineLostError, FestinaError
 from festina.runtime.protocol.agent_effects import Effect, SetClock, StartStep
 from festina.runtime.protocol.agent_models import ModelTable
 from festina.runtime.protocol.agent_serving import Serving
+from festina.runtime.protocol.request_notes import RequestNote, note
 from festina.types import OperatingPoint, Phase
 
 LOSSES_MAX = 3
@@ -76,7 +79,20 @@ class Stepper:
         for step in plan.steps:
             self._models[step.model].in_step = True
         self.wait_until = plan.wait_until
-        return [*effects, *(StartStep(step.step_id, self._batch(step)) for step in plan.steps)]
+        for step in plan.steps:
+            effects += [*self._begun(step, now), StartStep(step.step_id, self._batch(step))]
+        return effects
+
+    def _begun(self, step: PlannedStep, now: float) -> Iterator[RequestNote]:
+        """Notes of the requests that are in a step for the first time."""
+        for chunk in step.chunks:
+            number = chunk.sequence.number
+            if chunk.decodes or not self._serving.requests.active(number):
+                continue
+            request = self._serving.requests.get(number)
+            if not request.begun:
+                request.begun = True
+                yield note(request, "prefill", now)
 
     def _locate(self) -> None:
         """Tell the scheduler where a step that starts now would run."""
