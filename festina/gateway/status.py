@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from festina.gateway.saved import Saved
+from festina.gateway.saved import Grown, Saved
 from festina.messages import AgentInfo, Cluster
 from festina.types import ModelState, ModelSummary
 
@@ -23,7 +23,7 @@ class Sample(Struct, frozen=True, array_like=True):
         power_w: Of all GPUs.
         awake: GPUs that are not parked.
         energy_j: Of all GPUs since their agents started.
-        tokens: Generated since the agents started.
+        tokens: Generated since the gateway first heard of the agents, and before by them.
         running: Requests in decode.
         attainment: Share of requests within their objectives since the gateway started; None
             before the first has ended.
@@ -131,6 +131,7 @@ class History:
 
     def __init__(self, saved: Saved) -> None:
         self._saved = saved
+        self._tokens: dict[tuple[str, str], Grown] = {}
         self._samples: deque[Sample] = deque(maxlen=int(HISTORY_S / SAMPLE_S))
 
     def __iter__(self) -> Iterator[Sample]:
@@ -148,7 +149,7 @@ class History:
                 power_w=round(sum(summary.power_w for summary in summaries), 3),
                 awake=sum(not summary.parked for summary in summaries),
                 energy_j=round(sum(summary.energy_j for summary in summaries), 3),
-                tokens=sum(model.output_tokens_total for model in models),
+                tokens=self._count_tokens(cluster),
                 running=sum(model.running for model in models),
                 attainment=sum(share.good for share in shares.values()) / judged
                 if judged
@@ -157,6 +158,14 @@ class History:
                 parking_saved_j=round(self._saved.parking_j, 3),
             )
         )
+
+    def _count_tokens(self, cluster: Cluster) -> int:
+        """All that were generated; a model that is unloaded leaves the summaries, not this sum."""
+        for agent in cluster.agents:
+            for model in agent.summary.models:
+                grown = self._tokens.setdefault((agent.agent, model.model), Grown())
+                grown.see(agent.epoch, model.output_tokens_total)
+        return round(sum(grown.total for grown in self._tokens.values()))
 
 
 def status_of(

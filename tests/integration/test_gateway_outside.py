@@ -144,7 +144,16 @@ def test_a_real_browser_shows_the_cluster(url: str, size: str, tmp_path: Path):
     generate(url, max_tokens=4)
     page = browse(f"{url}/", f"--window-size={size}", f"--user-data-dir={tmp_path}")
     assert "as of " in page
-    for shown in ("sim0", "sim1", "H100-SXM5-80GB", ">chat<", "modelled", "GPUs awake"):
+    for shown in (
+        "sim0",
+        "sim1",
+        "H100-SXM5-80GB",
+        ">chat<",
+        "modelled",
+        "GPUs awake",
+        "Joules saved (modelled)",
+        ">Saved<",
+    ):
         assert shown in page, shown
     assert page.count('<article class="gpu"') == 2
     assert "100.0 %" in page

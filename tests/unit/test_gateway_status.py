@@ -66,6 +66,16 @@ def test_the_history_is_an_hour_long_and_no_longer():
     assert (samples[-1].clock_saved_j, samples[-1].parking_saved_j) == (21.0, 9.0)
 
 
+def test_tokens_of_an_unloaded_model_stay_counted():
+    history = History(Saved())
+    chat = replace(CLUSTER.agents[0].summary.models[0], output_tokens_total=70)
+    for models, epoch in (((chat,), 1), ((), 1), ((chat,), 1), ((chat,), 2)):
+        cluster = with_gpu(models=models)
+        agent = replace(cluster.agents[0], epoch=epoch)
+        history.add(replace(cluster, agents=(agent,)), {}, 0.0)
+    assert [sample.tokens for sample in history] == [70, 70, 70, 140]
+
+
 def test_before_any_request_nothing_was_attained_or_missed():
     history = History(Saved())
     history.add(CLUSTER, {}, 0.0)

@@ -167,7 +167,7 @@ class Stepper:
         ledger.step(dynamic_j, work)
         ledger.settle(self._device.energy_j(now).value)
         for chunk in step.chunks:
-            if chunk.samples:  # what it needs next is a decode
+            if chunk.samples and not chunk.decodes:  # what it needs next is a decode
                 ledger.move(chunk.sequence.number, (step.model, Phase.DECODE))
         if self._clocks is not None:
             step_time = self._scheduler.lanes[step.model].step_time

@@ -1,4 +1,4 @@
-"""What parked GPUs save: what they draw less than just before, beside what was expected."""
+"""What parked GPUs save: what they draw less than idle and awake, beside what was expected."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from festina.messages import AgentInfo, ConsolidationEvent
 from festina.types import GpuSummary
 
+IDLE_S = 1.5
+"""Power is a mean over a second, so until then it may tell of work."""
 _DONE = 1.0
 """A saving is expected to come in evenly over the valley, and no more after it."""
 
@@ -46,6 +48,8 @@ class Savings:
         self._dwell_s = dwell_s
         self._parked: dict[tuple[str, int], _Parked] = {}
         self._watts: dict[str, float] = {}
+        self._kind_watts: dict[str, float] = {}
+        self._idle_since: dict[str, float] = {}
         self._settled: dict[str, float] = {}
         self._ended_saved_j = 0.0
         self._ended_expected_j = 0.0
@@ -66,7 +70,8 @@ class Savings:
     ) -> None:
         """A plan has parked a GPU."""
         self.parks += 1
-        before_w = self._watts.get(agent.agent, agent.summary.power_w)
+        known_w = self._kind_watts.get(agent.device, agent.summary.power_w)
+        before_w = self._watts.get(agent.agent, known_w)
         energy_j = agent.summary.energy_j
         self._parked[agent.agent, agent.epoch] = _Parked(
             plan, now, before_w, expected_j, valley_s, energy_j, now
@@ -74,18 +79,27 @@ class Savings:
 
     def observe(self, agents: Iterable[AgentInfo], now: float) -> Iterator[ConsolidationEvent]:
         """The cluster now; tells of GPUs that are awake again, or gone."""
-        present = {(agent.agent, agent.epoch): agent.summary for agent in agents}
+        seen = list(agents)
+        present = {(agent.agent, agent.epoch): agent.summary for agent in seen}
         for key in list(self._parked):
             gpu = present.get(key)
             if gpu is None or not gpu.parked:
                 yield self._ended(key, gpu, now)
             else:
                 self._count(self._parked[key], gpu, now)
-        for (name, _), gpu in present.items():
-            if gpu.parked:
-                self._settled[name] = gpu.settled_s
-            elif not any(model.running or model.waiting for model in gpu.models):
-                self._watts[name] = gpu.power_w
+        for agent in seen:
+            if agent.summary.parked:
+                self._settled[agent.agent] = agent.summary.settled_s
+                self._idle_since.pop(agent.agent, None)
+            else:
+                self._note_idle(agent, now)
+
+    def _note_idle(self, agent: AgentInfo, now: float) -> None:
+        """What it draws when it has idled for long enough that its power tells of nothing else."""
+        if any(model.running or model.waiting for model in agent.summary.models):
+            self._idle_since.pop(agent.agent, None)
+        elif now - self._idle_since.setdefault(agent.agent, now) >= IDLE_S:
+            self._watts[agent.agent] = self._kind_watts[agent.device] = agent.summary.power_w
 
     def _count(self, parked: _Parked, gpu: GpuSummary, now: float) -> None:
         used_j = gpu.energy_j - parked.energy_j
