@@ -11,7 +11,7 @@ import logging
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
@@ -29,6 +29,7 @@ Field = Literal[
 ]  # fmt: skip
 Value = str | int | float
 Fields = Mapping[Field, Value]
+Kind = type[BaseException]
 
 ROOT = "festina"
 LINES_MAX = 10_000
@@ -84,6 +85,23 @@ def logging_to_stderr(config: LogConfig, process: str) -> Iterator[None]:
         root.removeHandler(handler)
         logging.getLogger(ROOT).setLevel(logging.NOTSET)
         handler.close()
+
+
+def crash_told_as_json(process: str) -> Callable[[Kind, BaseException, TracebackType | None], None]:
+    """An exception hook for a process that logs JSON: a traceback's texts may quote a request.
+
+    Args:
+        process: Name of this process.
+    """
+    lines = JsonLines(process)
+
+    def tell_crash(kind: Kind, error: BaseException, trace: TracebackType | None) -> None:
+        name, level = f"{ROOT}.{process}", logging.CRITICAL
+        exc_info = (kind, error, trace)
+        record = logging.LogRecord(name, level, "", 0, "process crashes", None, exc_info)
+        sys.stderr.write(lines.format(record) + "\n")
+
+    return tell_crash
 
 
 class _Aside(logging.Handler):

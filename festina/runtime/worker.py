@@ -18,7 +18,7 @@ import msgspec
 
 from festina.config import Config
 from festina.errors import ConfigError, ErrorInfo, FestinaError
-from festina.log import logging_to_stderr
+from festina.log import crash_told_as_json, logging_to_stderr
 
 Role = Literal["scheduler", "standby", "agent", "consolidator", "gateway"]
 
@@ -73,6 +73,8 @@ def main() -> int:
         task = _read_task()
         for watch in (_watch_signals, _watch_parent):
             threading.Thread(target=watch, args=(stop,), daemon=True).start()
+        if task.config.log.format == "json":
+            sys.excepthook = crash_told_as_json(task.name)
         with logging_to_stderr(task.config.log, task.name):
             run(task, stop)
     except FestinaError as error:

@@ -6,9 +6,11 @@ import logging
 import sys
 import threading
 
+import pytest
+
 from festina.config import LogConfig
 from festina.errors import TraceError
-from festina.log import TEXT_MAX, _Aside, logger, logging_to_stderr, tell, warn
+from festina.log import TEXT_MAX, _Aside, crash_told_as_json, logger, logging_to_stderr, tell, warn
 
 LOG = logger("test")
 SECRET = "my secret prompt"
@@ -67,6 +69,18 @@ def test_what_others_log_loses_its_arguments_and_errors_their_texts(capsys):
     assert (first["logger"], first["event"]) == ("uvicorn.error", "cannot read %r")
     assert second["exception"] == "ValueError"
     assert "test_what_others_log" in second["where"]
+    assert SECRET not in text
+
+
+def test_a_crash_is_a_line_without_the_texts_of_its_traceback(capsys):
+    with pytest.raises(ValueError, match="secret") as caught:
+        raise ValueError(SECRET)
+    crash_told_as_json("gpu0")(ValueError, caught.value, caught.tb)
+    text = capsys.readouterr().err
+    (line,) = lines(text)
+    assert (line["level"], line["event"]) == ("critical", "process crashes")
+    assert line["exception"] == "ValueError"
+    assert "test_a_crash" in line["where"]
     assert SECRET not in text
 
 
