@@ -1,0 +1,1 @@
+"""A thousand agents at one scheduler: real sockets and messages, no GPUs."""
