@@ -44,21 +44,46 @@ def test_each_half_has_as_many_streams_as_asked_for(fake):
     assert {pretended.sms(stream) for stream in streams} == {range(16)}
 
 
-def test_a_switch_makes_every_new_stream_wait_for_every_old_one_and_nothing_else(fake):
+@pytest.mark.parametrize("ordinal", [0, 1])
+def test_a_switch_makes_every_new_half_wait_for_every_old_one_and_nothing_else(fake, ordinal):
     pretended = fake()
-    ladder = _core.GreenContexts(pretended.driver, 0, [16, 64])
-    old = [ladder.streams(1, side)[0] for side in (0, 1)]
-    new = [ladder.streams(2, side)[0] for side in (0, 1)]
+    ladder = _core.GreenContexts(pretended.driver, ordinal, [16, 64], streams=2)
+    old, new = (
+        {pretended.context(stream) for side in (0, 1) for stream in ladder.streams(rung, side)}
+        for rung in (1, 2)
+    )
     ladder.switch_to(1)
     before, live = len(pretended.calls()), pretended.live
     ladder.switch_to(2)
     calls = pretended.calls()[before:]
-    events = {event: stream for call, event, stream in calls if call == "record"}
-    waits = {(events[event], stream) for call, event, stream in calls if call == "wait"}
+    events = {event: context for call, event, context in calls if call == "record"}
+    waits = {(events[event], context) for call, event, context in calls if call == "wait"}
     assert sorted(events.values()) == sorted(old)
     assert waits == {(one, other) for one in old for other in new}
     assert len(calls) == 6
     assert (ladder.current, pretended.live) == (2, live)
+
+
+@pytest.mark.parametrize("call", ["cuGreenCtxRecordEvent", "cuGreenCtxWaitEvent"])
+def test_a_switch_that_fails_says_which_call_and_leaves_the_ladder_where_it_is(fake, call):
+    pretended = fake()
+    ladder = _core.GreenContexts(pretended.driver, 0, [16])
+    pretended.fail(call, 700)
+    with pytest.raises(_core.CudaDriverError, match=f"{call} failed with 700") as caught:
+        ladder.switch_to(1)
+    assert (caught.value.fault, ladder.current) == ("device_lost", 0)
+
+
+def test_a_switch_while_a_stream_is_captured_is_refused(fake):
+    pretended = fake()
+    ladder = _core.GreenContexts(pretended.driver, 0, [16])
+    pretended.capture(1)
+    with pytest.raises(_core.CudaDriverError, match="cuGreenCtxRecordEvent") as caught:
+        ladder.switch_to(1)
+    assert (caught.value.fault, ladder.current) == ("capturing", 0)
+    pretended.capture(0)
+    ladder.switch_to(1)
+    assert ladder.current == 1
 
 
 def test_a_switch_to_the_present_rung_costs_no_call(fake):
@@ -80,8 +105,8 @@ def test_a_rung_or_half_that_is_not_there_is_an_index_error_and_changes_nothing(
 def test_all_is_given_back_when_a_ladder_ends(fake):
     pretended = fake()
     ladder = _core.GreenContexts(pretended.driver, 0, [16, 64], streams=2)
-    # The primary context, 5 partitions, and 2 streams with an event each in all of them.
-    assert pretended.live == 1 + 5 + 5 * 2 * 2
+    # The primary context, 5 partitions, and an event and 2 streams in each of them.
+    assert pretended.live == 1 + 5 + 5 * (1 + 2)
     del ladder
     assert pretended.live == 0
 
@@ -90,6 +115,8 @@ def test_all_is_given_back_when_a_ladder_ends(fake):
     ("defines", "sms", "words"),
     [
         (['FAKE_MISSING="cuGreenCtxCreate"'], [16], "no cuGreenCtxCreate of CUDA 12040"),
+        (['FAKE_MISSING="cuGreenCtxRecordEvent"'], [16], "no cuGreenCtxRecordEvent of CUDA 12040"),
+        (['FAKE_MISSING="cuGreenCtxWaitEvent"'], [16], "no cuGreenCtxWaitEvent of CUDA 12040"),
         (["FAKE_VERSION=12040"], [16], "no cuGreenCtxStreamCreate of CUDA 12050"),
         ([], [133], "no partition of 133 SMs on a device with 132"),
         (["FAKE_SMS=64"], [64], "64 SMs round up to 64 of 64: no SM is left"),

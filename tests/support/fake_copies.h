@@ -24,6 +24,7 @@ static int failing_status;
 static int lost;       // a status that every call gives from now on
 static int capturing;  // of all streams
 static int peers_enabled;
+static void* last_stream;  // that a copy was given to
 static double seconds;
 
 void fake_fail(const char* call, int status) {
@@ -33,6 +34,7 @@ void fake_fail(const char* call, int status) {
 void fake_lose(int status) { lost = status; }
 void fake_capture(int status) { capturing = status; }
 double fake_seconds(void) { return seconds; }
+const void* fake_last_stream(void) { return last_stream; }
 
 static int fails(const char* call) {
   if (lost) return lost;
@@ -266,7 +268,7 @@ static int library_load(void** library, const void* code, void* options, void* v
   (void)options, (void)values, (void)library_options, (void)library_values;
   FAIL_IF_ASKED("cuLibraryLoadData");
   if (code == NULL || count || library_count || !depth) return 1;
-  *library = made((Range){0, 0});
+  *library = made((Range){0, 0, 0, NULL});
   return 0;
 }
 
@@ -291,6 +293,7 @@ static int launch(void* kernel, unsigned x, unsigned y, unsigned z, unsigned thr
                   unsigned z1, unsigned shared, void* stream, void** parameters, void** extra) {
   FAIL_IF_ASKED("cuLaunchKernel");
   if ((size_t)stream < 2 || y != 1 || z != 1 || y1 != 1 || z1 != 1 || shared || extra) return 1;
+  last_stream = stream;
   const Table* table = parameters[0];
   const unsigned capacity = strcmp(kernel, "short") == 0 ? 32 : 1024;
   if (table->count == 0 || table->count > capacity || threads % table->lanes) return 1;
@@ -312,6 +315,7 @@ static int copy_batch(Address* to, Address* from, size_t* sizes, size_t count,
   if ((size_t)stream < 2 || attribute_count != 1 || starts[0] != 0) return 1;
   if (attributes[0] != 1 || attributes[5] != 1) return 1;  // stream order, overlap with compute
   if (capturing) return 0;  // as the real one does: no error, and no copy in the graph
+  last_stream = stream;
   note("batch", NULL, (void*)count);
   for (size_t i = 0; i < count; ++i) {
     seconds += 0.5e-6;
@@ -322,8 +326,8 @@ static int copy_batch(Address* to, Address* from, size_t* sizes, size_t count,
 }
 
 static int copy_one(Address to, Address from, size_t size, void* stream) {
-  (void)stream;
   FAIL_IF_ASKED("cuMemcpyAsync");
+  last_stream = stream;
   note("copy", NULL, (void*)size);
   seconds += 3e-6;
   return move_bytes(to, from, size, 50e9);

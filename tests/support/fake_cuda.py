@@ -29,6 +29,9 @@ class FakeCuda:
         self._fake.fake_seconds.restype = ctypes.c_double
         self._fake.fake_first_sm.argtypes = [ctypes.c_void_p]
         self._fake.fake_sm_count.argtypes = [ctypes.c_void_p]
+        self._fake.fake_context.argtypes = [ctypes.c_void_p]
+        self._fake.fake_context.restype = ctypes.c_void_p
+        self._fake.fake_last_stream.restype = ctypes.c_void_p
 
     @property
     def live(self) -> int:
@@ -37,7 +40,7 @@ class FakeCuda:
         return self._fake.fake_live()
 
     def calls(self) -> list[tuple[str, int, int]]:
-        """Calls that tell: ("record" or "wait", event, stream), ("launch", blocks, runs),
+        """Calls that tell: ("record" or "wait", event, green context), ("launch", blocks, runs),
         ("lanes", lanes, capacity), ("batch", 0, runs), ("copy", 0, bytes), ("peer", 0, 0)."""
         lines = self._fake.fake_calls().decode().splitlines()
         return [(call, int(a), int(b)) for call, a, b in map(str.split, lines)]
@@ -47,12 +50,20 @@ class FakeCuda:
         first = self._fake.fake_first_sm(stream)
         return range(first, first + self._fake.fake_sm_count(stream))
 
+    def context(self, stream: int) -> int:
+        """Green context of a stream."""
+        return self._fake.fake_context(stream)
+
+    def last_stream(self) -> int | None:
+        """The stream of the latest copy."""
+        return self._fake.fake_last_stream()
+
     def seconds(self) -> float:
         """Time that its copies have taken so far."""
         return self._fake.fake_seconds()
 
     def fail(self, call: str, status: int) -> None:
-        """From now on `call` gives `status`; of those in fake_copies.h."""
+        """From now on `call` gives `status`; of those that ask with FAIL_IF_ASKED."""
         self._fake.fake_fail(call.encode(), status)
 
     def lose(self, status: int) -> None:

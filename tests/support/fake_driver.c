@@ -22,8 +22,12 @@ int cuDriverGetVersion(int* version) {
   return 0;
 }
 
+#ifndef FAKE_DEVICES
+#define FAKE_DEVICES 2
+#endif
+
 int cuDeviceGetCount(int* count) {
-  *count = 2;
+  *count = FAKE_DEVICES;
   return 0;
 }
 
@@ -75,6 +79,8 @@ typedef struct {
 
 typedef struct {
   unsigned first_sm, sm_count;
+  int device;            // of the primary context that it belongs to
+  const void* context;   // green, of a stream; of an event, the one that it was recorded by last
 } Range;
 
 static int live, created;
@@ -86,6 +92,7 @@ int fake_live(void) { return live; }
 const char* fake_calls(void) { return calls; }
 unsigned fake_first_sm(const Range* stream) { return stream->first_sm; }
 unsigned fake_sm_count(const Range* stream) { return stream->sm_count; }
+const void* fake_context(const Range* stream) { return stream->context; }
 
 static void note(const char* call, const void* from, const void* to) {
   const size_t used = strlen(calls);
@@ -119,9 +126,11 @@ static int primary_release(int device) {
 }
 
 static int depth;
+static int current;  // device of the context that is
 
 static int context_push(void* context) {
   if (context != (void*)&contexts[0] && context != (void*)&contexts[1]) return 201;
+  current = context == (void*)&contexts[1];
   ++depth;
   return 0;
 }
@@ -161,16 +170,16 @@ static int split(Resource* groups, unsigned* count, const Resource* input, Resou
 }
 
 static int describe(void** description, Resource* resource, unsigned count) {
-  described = (Range){resource->first_sm, resource->sm_count};
+  described = (Range){resource->first_sm, resource->sm_count, 0, NULL};
   *description = (void*)&described;
   return count == 1 ? 0 : 1;
 }
 
 static int green_create(void** context, void* description, int device, unsigned flags) {
-  (void)device;
   if (flags != 1) return 1;
   if (created++ >= FAKE_CREATE_STATUS_AFTER) return 2;
   *context = made(*(Range*)description);
+  ((Range*)*context)->device = device;
   return 0;
 }
 
@@ -184,26 +193,37 @@ static int green_resource(void* context, Resource* resource, int type) {
 static int green_stream(void** stream, void* context, unsigned flags, int priority) {
   if (flags != 1 || priority != 0) return 1;
   *stream = made(*(Range*)context);
+  ((Range*)*stream)->context = context;
   return 0;
 }
 
 static int event_create(void** event, unsigned flags) {
-  if (flags != 2 || depth != 1) return 201;
-  *event = made((Range){0, 0});
+  if (flags != 2 || depth != 1) return 201;  // without timing, in a context that is current
+  *event = made((Range){0, 0, current, NULL});
   return 0;
-}
-
-static int event_record(void* event, void* stream) {
-  note("record", event, stream);
-  return 0;
-}
-
-static int stream_wait(void* stream, void* event, unsigned flags) {
-  note("wait", event, stream);
-  return flags == 0 ? 0 : 1;
 }
 
 #include "fake_copies.h"
+
+// An event and a green context must be of the same primary context, and none of its streams may be
+// under capture.
+
+static int green_record(Range* context, Range* event) {
+  FAIL_IF_ASKED("cuGreenCtxRecordEvent");
+  if (context->device != event->device) return 400;
+  if (capturing) return 900;
+  event->context = context;
+  note("record", event, context);
+  return 0;
+}
+
+static int green_wait(Range* context, const Range* event) {
+  FAIL_IF_ASKED("cuGreenCtxWaitEvent");
+  if (context->device != event->device || event->context == NULL) return 400;
+  if (capturing) return 900;
+  note("wait", event, context);
+  return 0;
+}
 
 static const struct {
   const char* name;
@@ -222,10 +242,10 @@ static const struct {
     {"cuGreenCtxGetDevResource", 12040, (void*)&green_resource},
     {"cuGreenCtxStreamCreate", 12050, (void*)&green_stream},
     {"cuStreamDestroy", 4000, (void*)&destroyed},
-    {"cuStreamWaitEvent", 3020, (void*)&stream_wait},
     {"cuEventCreate", 2000, (void*)&event_create},
     {"cuEventDestroy", 4000, (void*)&destroyed},
-    {"cuEventRecord", 2000, (void*)&event_record},
+    {"cuGreenCtxRecordEvent", 12040, (void*)&green_record},
+    {"cuGreenCtxWaitEvent", 12040, (void*)&green_wait},
     {"cuLibraryLoadData", 12000, (void*)&library_load},
     {"cuLibraryUnload", 12000, (void*)&destroyed},
     {"cuLibraryGetKernel", 12000, (void*)&library_kernel},

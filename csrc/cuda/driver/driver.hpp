@@ -131,11 +131,18 @@ class Driver {
         text += std::string(" (") + name + ")";
       }
     }
-    throw DriverError(ends_context(status) ? DriverFault::device_lost : DriverFault::call_failed,
-                      text);
+    throw DriverError(fault_of(status), text);
   }
 
  private:
+  static DriverFault fault_of(int status) noexcept {
+    constexpr int capture_unsupported = 900;  // CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
+    if (status == capture_unsupported) {
+      return DriverFault::capturing;
+    }
+    return ends_context(status) ? DriverFault::device_lost : DriverFault::call_failed;
+  }
+
   // Statuses after which every further call on the context fails too (cuda.h says of each that the
   // process must be ended and started again), and those of a device that fell off the bus.
   static bool ends_context(int status) noexcept {

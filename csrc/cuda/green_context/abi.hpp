@@ -53,11 +53,10 @@ struct Calls {
   int (*green_stream)(void**, void*, unsigned,
                       int) = get<decltype(green_stream)>("cuGreenCtxStreamCreate", 12050);
   int (*stream_destroy)(void*) = get<decltype(stream_destroy)>("cuStreamDestroy", 4000);
-  int (*stream_wait)(void*, void*, unsigned) = get<decltype(stream_wait)>("cuStreamWaitEvent",
-                                                                          3020);
   int (*event_create)(void**, unsigned) = get<decltype(event_create)>("cuEventCreate", 2000);
   int (*event_destroy)(void*) = get<decltype(event_destroy)>("cuEventDestroy", 4000);
-  int (*event_record)(void*, void*) = get<decltype(event_record)>("cuEventRecord", 2000);
+  int (*green_record)(void*, void*) = get<decltype(green_record)>("cuGreenCtxRecordEvent", 12040);
+  int (*green_wait)(void*, void*) = get<decltype(green_wait)>("cuGreenCtxWaitEvent", 12040);
 
  private:
   template <typename Function>

@@ -1,6 +1,7 @@
 // Compiled where there is a CUDA toolkit, and empty: a header that differs from abi.hpp ends the
 // build.
 #include <cuda.h>
+#include <cudaTypedefs.h>
 
 #include <type_traits>
 
@@ -23,5 +24,8 @@ static_assert(event_disable_timing == CU_EVENT_DISABLE_TIMING);
 static_assert(invalid_resource_config == CUDA_ERROR_INVALID_RESOURCE_CONFIGURATION);
 static_assert(std::is_pointer_v<CUgreenCtx> && std::is_pointer_v<CUdevResourceDesc>);
 static_assert(sizeof(CUdevice) == sizeof(int));
+using GreenEvent = CUresult(CUDAAPI*)(CUgreenCtx, CUevent);
+static_assert(std::is_same_v<PFN_cuGreenCtxRecordEvent_v12040, GreenEvent>);
+static_assert(std::is_same_v<PFN_cuGreenCtxWaitEvent_v12040, GreenEvent>);
 
 }  // namespace festina::cuda

@@ -76,20 +76,17 @@ class Ladder {
   }
 
   // From now on work goes to the streams of `rung`: it starts after all that was given to those of
-  // the rung before. Costs an event per stream, and makes nothing.
+  // the rung before. Costs an event per half, and makes nothing. Raises, and stays where it is,
+  // while a stream of either rung is being captured.
   void switch_to(std::size_t rung) {
     const auto& next = rungs_.at(rung);
     if (rung == current_) {
       return;
     }
     for (const Partition& from : rungs_[current_]) {
-      for (std::size_t i = 0; i < from.streams.size(); ++i) {
-        check("cuEventRecord", calls_.event_record(from.events[i].get(), from.streams[i].get()));
-        for (const Partition& to : next) {
-          for (const Handle& stream : to.streams) {
-            check("cuStreamWaitEvent", calls_.stream_wait(stream.get(), from.events[i].get(), 0));
-          }
-        }
+      check("cuGreenCtxRecordEvent", calls_.green_record(from.context.get(), from.event.get()));
+      for (const Partition& to : next) {
+        check("cuGreenCtxWaitEvent", calls_.green_wait(to.context.get(), from.event.get()));
       }
     }
     current_ = rung;
@@ -105,8 +102,8 @@ class Ladder {
   struct Partition {  // destroyed from the last member to the first: streams before their context
     unsigned sms;
     Handle context;
+    Handle event;  // all that its streams were given, when its rung was last left
     std::vector<Handle> streams;
-    std::vector<Handle> events;  // one for each stream
   };
 
   void check(const char* call, int status) const { calls_.driver->check(call, status); }
@@ -160,7 +157,8 @@ class Ladder {
     void* context = nullptr;
     check("cuGreenCtxCreate",
           calls_.green_create(&context, description, primary_.device(), default_stream));
-    Partition made{0, {context, {calls_.green_destroy}}, {}, {}};
+    Partition made{0, {context, {calls_.green_destroy}}, {nullptr, {}}, {}};
+    made.event = make_event();
     Resource got{};
     check("cuGreenCtxGetDevResource", calls_.green_resource(context, &got, resource_sm));
     made.sms = got.sm.sm_count;
@@ -169,12 +167,12 @@ class Ladder {
       check("cuGreenCtxStreamCreate",
             calls_.green_stream(&stream, context, stream_non_blocking, 0));
       made.streams.emplace_back(stream, Destroy{calls_.stream_destroy});
-      made.events.push_back(make_event());
     }
     return made;
   }
 
-  // Events belong to the context that is current, which must be the primary one.
+  // cuEventRecord asks for an event of the stream's own context, which no green one is current to
+  // make; cuGreenCtxRecordEvent and cuGreenCtxWaitEvent ask for one of the same primary context.
   [[nodiscard]] Handle make_event() const {
     const PrimaryContext::Current current(primary_);
     void* event = nullptr;
