@@ -79,6 +79,9 @@ std::unique_ptr<Memory> open_shared(const Copier& copier, const py::bytes& sent,
 }
 
 py::buffer_info buffer(const Memory& memory) {
+  if (!memory.held()) {
+    throw py::buffer_error("memory that was given back");
+  }
   if (!memory.on_host()) {
     throw py::buffer_error("memory of a device has no bytes on the host");
   }
@@ -96,8 +99,10 @@ void register_memory(py::module_& m) {
       .def_property_readonly("on_host", &Memory::on_host, "Whether it is pinned host memory.")
       .def("export_fd", &Memory::export_fd,
            "A new descriptor for another process. Raises ValueError for memory of another kind.")
-      .def("close", &Memory::close,
-           "Gives it back now, views of it included; raises CudaDriverError where that fails.");
+      .def(
+          "close", &Memory::close,
+          "Gives it back now, views of it included; raises CudaDriverError where that fails. There "
+          "are no views from then on: BufferError.");
 }
 
 void register_copier(py::module_& m) {

@@ -388,6 +388,16 @@ def test_closing_reports_what_a_destructor_cannot(fake):
         memory.owner.close()
 
 
+def test_pinned_memory_that_was_given_back_has_no_views(fake):
+    copier = copier_of(fake())
+    for memory in (copier.memory.pinned(64), copier.memory.pin(np.zeros(64, np.uint8))):
+        assert memory.array().size == 64
+        memory.owner.close()
+        with pytest.raises(BufferError) as caught:
+            memory.array()
+        assert "given back" in str(caught.value.__cause__)
+
+
 def test_views_of_pinned_memory_keep_it_and_memory_of_a_device_has_none(fake):
     pretended = fake()
     copier = copier_of(pretended)

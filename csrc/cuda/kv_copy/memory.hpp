@@ -32,6 +32,7 @@ class Memory {
   [[nodiscard]] Address address() const noexcept { return address_; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] bool on_host() const noexcept { return on_host_; }
+  [[nodiscard]] bool held() const noexcept { return !steps_.empty(); }  // until it is closed
 
   // Gives it back now; raises what the destructor would have to keep to itself.
   void close() {
