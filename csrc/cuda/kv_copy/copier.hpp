@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <span>
@@ -12,9 +11,9 @@
 #include <vector>
 
 #include "cuda/kv_copy/device.hpp"
+#include "cuda/kv_copy/kernels.hpp"
 #include "cuda/kv_copy/merge.hpp"
 #include "cuda/kv_copy/route.hpp"
-#include "cuda/kv_copy/table.hpp"
 
 // Batched gather/scatter of KV blocks that touches a GPU (DESIGN section 2; hot path of migration):
 // within it, to and from pinned host memory, to a peer, to memory of another process.
@@ -29,28 +28,11 @@
 
 namespace festina::kv_copy {
 
-struct Unload {
-  int (*call)(void*) = nullptr;
-  void operator()(void* library) const noexcept { static_cast<void>(call(library)); }
-};
-
 class Copier {
  public:
   // `image`: the kernels' fat binary; only read here.
   Copier(std::shared_ptr<const Device> device, std::span<const std::byte> image)
-      : device_(std::move(device)) {
-    if (image.empty()) {
-      throw cuda::DriverError(cuda::DriverFault::absent, "built without CUDA: no copy kernels");
-    }
-    const cuda::PrimaryContext::Current current(device_->primary);
-    void* library = nullptr;
-    device_->check("cuLibraryLoadData",
-                   device_->calls.library_load(&library, image.data(), nullptr, nullptr, 0, nullptr,
-                                               nullptr, 0));
-    library_ = {library, Unload{device_->calls.library_unload}};
-    short_ = kernel("festina_kv_copy_short");
-    long_ = kernel("festina_kv_copy_long");
-  }
+      : device_(std::move(device)), kernels_(*device_, image) {}
 
   [[nodiscard]] const std::shared_ptr<const Device>& device() const noexcept { return device_; }
 
@@ -61,7 +43,7 @@ class Copier {
     check(runs, src.size, dst.size);
     const cuda::PrimaryContext::Current current(device_->primary);
     if (route.engine_min > src.size) {  // no run is that long, however many are merged
-      return {by_kernel_in_order(src.address, dst.address, runs, route), 0};
+      return {kernels_.copy_in_order(src.address, dst.address, runs, route), 0};
     }
     std::vector<Descriptor> merged = merge(runs);
     const auto engine =
@@ -72,7 +54,7 @@ class Copier {
     if (!large.empty()) {
       refuse_capture(route.stream);
     }
-    by_kernel(src.address, dst.address, small, route);
+    kernels_.copy(src.address, dst.address, small, route);
     by_engine(src.address, dst.address, large, route.stream);
     return {small.size(), large.size()};
   }
@@ -146,13 +128,6 @@ class Copier {
   }
 
  private:
-  [[nodiscard]] void* kernel(const char* name) const {
-    void* handle = nullptr;
-    device_->check("cuLibraryGetKernel",
-                   device_->calls.library_kernel(&handle, library_.get(), name));
-    return handle;
-  }
-
   // The driver refuses batches on the legacy default stream, which also waits for all others.
   static void check_route(Region src, Region dst, const Route& route) {
     constexpr std::uintptr_t legacy = 1;  // CU_STREAM_LEGACY
@@ -177,58 +152,6 @@ class Copier {
     }
   }
 
-  // A launch's worth at a time, so that the device begins while the rest is being prepared; runs
-  // are merged with the next ones in the table, since a kernel gains little from more. How many
-  // there were then.
-  std::size_t by_kernel_in_order(Address src, Address dst, std::span<const Descriptor> runs,
-                                 const Route& route) const {
-    std::size_t joined = 0;
-    for (std::size_t start = 0; start < runs.size(); start += long_table) {
-      const std::size_t count = std::min<std::size_t>(long_table, runs.size() - start);
-      const std::vector<Descriptor> some = join(runs.subspan(start, count));
-      by_kernel(src, dst, some, route);
-      joined += some.size();
-    }
-    return joined;
-  }
-
-  void by_kernel(Address src, Address dst, std::span<const Descriptor> runs,
-                 const Route& route) const {
-    const std::vector<Descriptor> pieces = split(runs, piece_bytes);
-    for (std::size_t start = 0; start < pieces.size();) {
-      const std::span<const Descriptor> rest = std::span(pieces).subspan(start);
-      if (rest.size() <= short_table) {
-        start += launch<short_table>(short_, src, dst, rest, route);
-      } else {
-        start += launch<long_table>(long_, src, dst, rest, route);
-      }
-    }
-  }
-
-  // Launches for as many of `pieces` as a table holds; how many that was.
-  template <std::uint32_t N>
-  std::size_t launch(void* kernel, Address src, Address dst, std::span<const Descriptor> pieces,
-                     const Route& route) const {
-    constexpr std::uint64_t warp_bytes = 4096;  // what one warp copies as fast as a whole block
-    constexpr std::uint32_t warp_lanes = 32;
-    const auto taken = pieces.first(std::min<std::size_t>(pieces.size(), N));
-    Table<N> table;
-    table.src = src;
-    table.dst = dst;
-    table.count = static_cast<std::uint32_t>(taken.size());
-    const bool small = std::all_of(taken.begin(), taken.end(),
-                                   [](const Descriptor& run) { return run.size < warp_bytes; });
-    table.lanes = small ? warp_lanes : block_threads;
-    std::copy(taken.begin(), taken.end(), std::begin(table.runs));
-    const std::uint32_t at_once = block_threads / table.lanes;
-    const std::uint32_t blocks = std::min((table.count + at_once - 1) / at_once, route.blocks_max);
-    void* parameters[] = {&table};
-    device_->check("cuLaunchKernel",
-                   device_->calls.launch(kernel, blocks, 1, 1, block_threads, 1, 1, 0, route.stream,
-                                         parameters, nullptr));
-    return taken.size();
-  }
-
   void by_engine(Address src, Address dst, std::span<const Descriptor> runs, void* stream) const {
     if (runs.empty()) {
       return;
@@ -249,9 +172,7 @@ class Copier {
   }
 
   std::shared_ptr<const Device> device_;
-  std::unique_ptr<void, Unload> library_;
-  void* short_ = nullptr;
-  void* long_ = nullptr;
+  Kernels kernels_;
   std::map<int, std::unique_ptr<cuda::PrimaryContext>> peers_;
 };
 

@@ -1,5 +1,6 @@
 #pragma once
 #include "cuda/numbers.hpp"
+#include "cuda/paged_attention/state.hpp"
 #include "cuda/paged_attention/types.hpp"
 
 // One thread block of paged attention, as phases between which all threads wait for each other. A
@@ -10,31 +11,8 @@
 
 namespace festina::paged_attention {
 
-using cuda::exp_negative;
 using cuda::load8;
 using cuda::to_float;
-
-constexpr float lowest = -INFINITY;
-
-// State of a thread, in registers.
-template <std::uint32_t Heads>
-struct Thread {
-  float sums[Heads][8];  // weighted values: components 8·column … of its slice
-  float highest[Heads];  // score so far; the same in all threads
-  float rescale[Heads];  // of what was summed before this tile
-  float total;           // of the weights of head `thread`
-};
-
-// Memory that the threads of a block share.
-template <std::uint32_t Heads>
-struct Shared {
-  alignas(16) float q[Heads][head_dim_max];
-  float scores[Heads][tile];  // then weights
-  float parts[Heads][threads];
-  float folded[Heads][folds];
-  float spread[threads * 8];
-  float totals[Heads];
-};
 
 template <typename T, std::uint32_t Heads>
 class Block {
@@ -261,28 +239,5 @@ class Block {
   std::uint32_t head_;   // first query head
   std::uint32_t heads_;  // query heads that there are
 };
-
-// Joins the splits of one head of one sequence; `row` counts them all. Threads share nothing.
-template <typename T>
-FESTINA_HOST_DEVICE void join(const Shape& shape, const Arrays<T>& arrays, std::size_t row,
-                              std::uint32_t thread, std::uint32_t lanes) {
-  const std::uint32_t size = shape.head_dim + 2;
-  const float* parts = arrays.scratch + row * shape.splits * size;
-  float highest = lowest;
-  for (std::uint32_t s = 0; s < shape.splits; ++s) {
-    highest = fmaxf(highest, parts[s * size + shape.head_dim]);
-  }
-  for (std::uint32_t i = thread; i < shape.head_dim; i += lanes) {
-    float sum = 0.0F;
-    float total = 0.0F;
-    for (std::uint32_t s = 0; s < shape.splits; ++s) {
-      const float* part = parts + s * size;
-      const float weight = exp_negative(part[shape.head_dim] - highest);
-      sum = fmaf(weight, part[i], sum);
-      total = fmaf(weight, part[shape.head_dim + 1], total);
-    }
-    cuda::store(arrays.out + row * shape.head_dim + i, total > 0.0F ? sum / total : 0.0F);
-  }
-}
 
 }  // namespace festina::paged_attention

@@ -1,4 +1,5 @@
 #include "cuda/paged_attention/block.hpp"
+#include "cuda/paged_attention/join.hpp"
 #include "cuda/paged_attention/paged_attention.hpp"
 
 namespace festina::paged_attention {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cuda/paged_attention/block.hpp"
+#include "cuda/paged_attention/join.hpp"
 
 // Paged attention as host code: the bodies of the kernels, thread after thread. For tests.
 
