@@ -152,6 +152,31 @@ def test_env_tells_of_a_gpu_that_is_lost(machine):
     assert "GPU is lost" in json.loads(out)["cuda"]["why_none"]
 
 
+@pytest.mark.parametrize(
+    ("define", "expected"),
+    [("LOST", "DeviceLostError"), ("RESET", "DeviceLostError"), ("OK", "none")],
+)
+def test_every_sensor_of_a_gpu_that_is_lost_says_so_by_its_type(machine, define, expected):
+    machine.build(define)
+    code, out, err = machine.run("-c", SENSORS)
+    assert (code, err) == (0, "")
+    names = ("power_w", "energy_j", "clock_mhz", "temperature_c")
+    assert out.splitlines() == [f"{name} {expected}" for name in names]
+
+
+SENSORS = """
+from festina.device.nvidia.nvml import Nvml
+from festina.errors import DeviceError
+with Nvml() as nvml:
+    (gpu,) = nvml.gpus()
+    for name in ("power_w", "energy_j", "clock_mhz", "temperature_c"):
+        try:
+            getattr(gpu, name)()
+            print(name, "none")
+        except DeviceError as error:
+            print(name, type(error).__name__)
+"""
+
 OPEN = """
 from festina.device.nvidia.opening import open_device
 with open_device(0, 0.0) as device:

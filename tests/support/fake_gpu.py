@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass, field
 
-from festina.errors import DeviceError, DevicePermissionError, DeviceUnsupportedError
+from festina.errors import (
+    DeviceError,
+    DeviceLostError,
+    DevicePermissionError,
+    DeviceUnsupportedError,
+)
 
 CLOCKS_MHZ = (495, 990, 1485, 1980)
-LOST = DeviceError("GPU is lost", field="nvml")
+LOST = DeviceLostError("GPU is lost", field="nvml")
 DENIED = DevicePermissionError("Insufficient Permissions", field="nvml")
 ABSENT = DeviceUnsupportedError("Function Not Found", field="nvml")
 

@@ -1,6 +1,7 @@
 // An NVML that pretends: one H100, every change of its clock written to the file FAKE_NVML_LOG.
 //   -DNO_PERMISSION   clocks may not be set
 //   -DLOST            the GPU has fallen off the bus
+//   -DRESET           somebody has to reset it
 //   -DNO_LOCK         the driver has no function to lock clocks
 //   -DNO_INSTANT      the driver has no instant power
 #include <stdio.h>
@@ -13,6 +14,8 @@ static const char uuid_text[] = "GPU-00010203-0405-0607-0809-0a0b0c0d0e0f";
 
 #ifdef LOST
 #define SENSOR_STATUS 15
+#elif defined(RESET)
+#define SENSOR_STATUS 16
 #else
 #define SENSOR_STATUS 0
 #endif

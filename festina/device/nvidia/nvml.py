@@ -13,7 +13,12 @@ from typing import Protocol, Self
 
 import pynvml
 
-from festina.errors import DeviceError, DevicePermissionError, DeviceUnsupportedError
+from festina.errors import (
+    DeviceError,
+    DeviceLostError,
+    DevicePermissionError,
+    DeviceUnsupportedError,
+)
 
 THROTTLE_REASONS = {
     0x001: "idle",
@@ -28,6 +33,9 @@ THROTTLE_REASONS = {
 }
 """Bits of nvmlClocksEventReasons (nvml.h)."""
 
+_LOST = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED}
+"""After these nothing that runs on the GPU goes on, until somebody resets it."""
+
 _UNSUPPORTED = {pynvml.NVML_ERROR_FUNCTION_NOT_FOUND, pynvml.NVML_ERROR_NOT_SUPPORTED}
 
 
@@ -35,8 +43,8 @@ class Gpu(Protocol):
     """One GPU. Not thread-safe.
 
     All methods raise `DeviceUnsupportedError` where GPU or driver lack the function,
-    `DevicePermissionError` where this process may not use it, and `DeviceError` otherwise, such as
-    for a GPU that has fallen off the bus.
+    `DevicePermissionError` where this process may not use it, `DeviceLostError` for a GPU that has
+    fallen off the bus, and `DeviceError` otherwise.
     """
 
     def uuid(self) -> str:
@@ -89,6 +97,8 @@ def _typed(call: str) -> Iterator[None]:
         kind = DeviceError
         if status == pynvml.NVML_ERROR_NO_PERMISSION:
             kind = DevicePermissionError
+        elif status in _LOST:
+            kind = DeviceLostError
         elif status in _UNSUPPORTED:
             kind = DeviceUnsupportedError
         raise kind(f"{call}: {error}", field="nvml") from error
