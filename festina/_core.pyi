@@ -49,6 +49,7 @@ __all__: list[str] = [
     "kv_copy_host",
     "paged_attention_device",
     "paged_attention_host",
+    "read_memory",
     "simulate",
     "sm_ids",
 ]
@@ -285,7 +286,7 @@ class CudaMemory:
     """
     def close(self) -> None:
         """
-        Gives it back now, views of it included; raises CudaDriverError where that fails.
+        Gives it back now, views of it included; raises CudaDriverError where that fails. There are no views from then on: BufferError.
         """
     def export_fd(self) -> int:
         """
@@ -1055,6 +1056,17 @@ def paged_attention_host(
 ) -> None:
     """
     The kernels' bodies as host code, on host memory; float32, or `bf16`.
+    """
+
+def read_memory(
+    address: typing.SupportsInt | typing.SupportsIndex,
+    size: typing.SupportsInt | typing.SupportsIndex,
+    folded: typing.SupportsInt | typing.SupportsIndex,
+    blocks: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex | None,
+) -> None:
+    """
+    Reads `size` bytes at `address` and folds them, as uint32, into the one at `folded` by exclusive or; writes nothing else. On a stream, or as host code where it is None. Raises ValueError, CudaKernelError.
     """
 
 def simulate(

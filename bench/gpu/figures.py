@@ -84,6 +84,7 @@ class Result(msgspec.Struct, frozen=True):
         figures: Every wanted figure, measured or not, and whatever else was measured.
         series: Curves.
         problems: What could not be measured, and why.
+        unavailable: What this machine has not, and why.
         test_data: Nothing was measured: made up for tests.
         format: Version of this layout.
     """
@@ -97,6 +98,7 @@ class Result(msgspec.Struct, frozen=True):
     figures: tuple[Figure, ...]
     series: tuple[Series, ...] = ()
     problems: tuple[str, ...] = ()
+    unavailable: tuple[str, ...] = ()
     test_data: bool = False
     format: int = FORMAT
 
@@ -108,10 +110,12 @@ class Outcome:
     Attributes:
         values: Name of a figure → its value.
         series: Curves.
+        unavailable: What this machine has not, and why: no failure, and no figure.
     """
 
     values: dict[str, float] = field(default_factory=dict)
     series: list[Series] = field(default_factory=list)
+    unavailable: list[str] = field(default_factory=list)
 
 
 def at_most(value: float) -> Bar:
@@ -147,7 +151,9 @@ WANTED = (
     Figure("kv_same_gpu_16k_over_async", "the same over cudaMemcpyAsync", "×", bar=at_least(5)),
     Figure("kv_pinned_h2d_16k_gb_per_s", "KV from pinned memory, 16 KiB", "GB/s", bar=at_least(40)),
     Figure("decode_8b_ms", "decode of an 8B shape at batch 1", "ms"),
-    Figure("decode_8b_over_floor", "the same over weights / bandwidth", "×", bar=at_most(1.3)),
+    Figure("decode_8b_over_floor", "the same over weights / read bandwidth", "×", bar=at_most(1.3)),
+    Figure("device_read_gb_per_s", "reading memory (that floor)", "GB/s"),
+    Figure("device_copy_gb_per_s", "copying it, reads and writes counted", "GB/s"),
     Figure("decode_8b_over_torch", "the same over plain PyTorch", "×", bar=at_most(1.0)),
     Figure("idle_bare_w", "idle, no context", "W"),
     Figure("idle_bare_mhz", "SM clock, no context", "MHz"),

@@ -119,8 +119,31 @@ def sweep(route: Route) -> dict[str, object]:
     return {"ceiling": ceiling, "ceiling_gb_per_s": ceiling_gb_per_s, "pages": rows}
 
 
+class Unavailable(Exception):  # noqa: N818 - no failure: the machine has no such route
+    """A route that this machine has not, and why."""
+
+
+def peer_memory(driver: _core.CudaDriver, device: int, copier: _core.KvCopier) -> _core.CudaMemory:
+    """Memory of the next GPU, which `copier` reaches.
+
+    Raises:
+        Unavailable: There is none, or no way from here to there.
+        CudaDriverError: The driver failed.
+    """
+    peer = (device + 1) % driver.device_count()
+    if peer == device:
+        raise Unavailable("this machine has one GPU")
+    try:
+        copier.enable_peer(peer)
+    except _core.CudaDriverError as error:
+        if error.fault != "no_resources":
+            raise
+        raise Unavailable(str(error)) from error
+    return _core.KvCopier(driver, peer).allocate(TOTAL_BYTES)
+
+
 def run(device: int) -> dict[str, object]:
-    """Measure; JSON-ready.
+    """Measure; JSON-ready. Routes that the machine has not are in "unavailable", with the reason.
 
     Args:
         device: CUDA ordinal.
@@ -136,10 +159,11 @@ def run(device: int) -> dict[str, object]:
     here, other = copier.allocate(TOTAL_BYTES), copier.allocate(TOTAL_BYTES)
     host = copier.allocate_pinned(TOTAL_BYTES)
     ends = {"within": (here, other), "to_device": (host, here), "to_host": (here, host)}
-    peer = (device + 1) % driver.device_count()
-    if peer != device:
-        copier.enable_peer(peer)
-        ends["to_peer"] = (here, _core.KvCopier(driver, peer).allocate(TOTAL_BYTES))
+    unavailable: dict[str, str] = {}
+    try:
+        ends["to_peer"] = (here, peer_memory(driver, device, copier))
+    except Unavailable as reason:
+        unavailable["to_peer"] = str(reason)
     routes = {
         name: Route(copier, src, dst, stream, blocks_max) for name, (src, dst) in ends.items()
     }
@@ -153,6 +177,7 @@ def run(device: int) -> dict[str, object]:
             "to_host": crossover.to_host_bytes,
         },
         "routes": {name: sweep(route) for name, route in routes.items()},
+        "unavailable": unavailable,
     }
 
 

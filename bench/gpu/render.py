@@ -65,6 +65,8 @@ def page(result: Result, picture_name: str) -> str:
     ]
     if result.series:
         lines += [f"![Curves measured on {result.device}]({picture_name})", ""]
+    if result.unavailable:
+        lines += ["Not on this machine:", "", *(f"- {one}" for one in result.unavailable), ""]
     if result.problems:
         lines += ["Not measured:", "", *(f"- {one}" for one in result.problems), ""]
     return "\n".join(lines)

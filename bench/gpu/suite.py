@@ -42,6 +42,7 @@ def run_all(benches: Mapping[str, Bench], told: Callable[[str], None]) -> tuple[
             continue
         found.values |= outcome.values
         found.series += outcome.series
+        found.unavailable += outcome.unavailable
         told(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in outcome.values.items()))
     return found, problems
 
@@ -71,7 +72,11 @@ def kv_copy_outcome(found: dict[str, Any]) -> Outcome:
             for way, told in row["ways"].items():
                 lines.setdefault(way, []).append((float(row["page_bytes"]), told["gb_per_s"]))
         series.append(Series(f"KV copy {ROUTES.get(route, route)}", "page, bytes", "GB/s", lines))
-    return Outcome(values, series)
+    unavailable = [
+        f"KV copy {ROUTES.get(route, route)}: {reason}"
+        for route, reason in found.get("unavailable", {}).items()
+    ]
+    return Outcome(values, series, unavailable)
 
 
 def _page(swept: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from festina.device.physics import Decoder, model_named
 
 WARM_UP = 3
 STEPS = 200
-COPY_BYTES = 4 * 2**30
 
 
 class PlainDecoder:
@@ -98,17 +97,11 @@ def decode_ms(shape: str, context: int) -> float:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream):
         decoder.step()
-    return _median_ms(graph.replay)
+    return median_ms(graph.replay)
 
 
-def read_bytes_per_s() -> float:
-    """Bandwidth of the device: a large copy, reads and writes counted."""
-    source = torch.empty(COPY_BYTES // 2, dtype=torch.bfloat16, device="cuda").normal_()
-    target = torch.empty_like(source)
-    return 2.0 * COPY_BYTES / (_median_ms(lambda: target.copy_(source), steps=20) / 1e3)
-
-
-def _median_ms(job: Callable[[], object], steps: int = STEPS) -> float:
+def median_ms(job: Callable[[], object], steps: int = STEPS) -> float:
+    """Median duration of a job on the current GPU, waits included."""
     durations = []
     for _ in range(WARM_UP + steps):
         start = time.perf_counter()

@@ -14,6 +14,7 @@ PYBIND11_MODULE(_core, m) {
   festina::bindings::register_kv_copy(m);
   festina::bindings::register_paged_attention(m);
   festina::bindings::register_profile_table(m);
+  festina::bindings::register_read_memory(m);
   festina::bindings::register_placement(m);
   festina::bindings::register_operating_point(m);
   festina::bindings::register_clock(m);

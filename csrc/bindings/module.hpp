@@ -20,5 +20,6 @@ void register_operating_point(pybind11::module_& m);
 void register_paged_attention(pybind11::module_& m);
 void register_placement(pybind11::module_& m);
 void register_profile_table(pybind11::module_& m);
+void register_read_memory(pybind11::module_& m);
 void register_simulator(pybind11::module_& m);
 }  // namespace festina::bindings

@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from virtual_rig import LADDER_S, SWITCH_S, rig_of
 
 from festina.device import physics
@@ -112,12 +113,16 @@ class TestBenches:
 
     def test_decode_is_compared_with_the_floor_and_the_rival(self):
         rig, _ = rig_of()
-        outcome = decode_floor.run(rig, lambda: 3e12, lambda: 9.0)
-        assert set(outcome.values) >= names("decode_8b")
+        outcome = decode_floor.run(rig, lambda: 3e12, lambda: 2e12, lambda: 9.0)
+        assert set(outcome.values) >= names("decode_8b") | names("device_")
+        assert outcome.values["device_read_gb_per_s"] == pytest.approx(3000.0)
+        assert outcome.values["device_copy_gb_per_s"] == pytest.approx(2000.0)
         decoder = physics.model_named("llama-8b")
         moved = decoder.weight_bytes + 128 * decoder.kv_bytes_per_token
         assert outcome.values["decode_8b_floor_ms"] == pytest.approx(1e3 * moved / 3e12)
         ours = outcome.values["decode_8b_ms"]
+        floor_ms = outcome.values["decode_8b_floor_ms"]
+        assert outcome.values["decode_8b_over_floor"] == pytest.approx(ours / floor_ms)
         assert outcome.values["decode_8b_over_torch"] == pytest.approx(ours / 9.0)
 
     def test_idle_power_is_told_with_the_clock_before_and_after_work(self):
@@ -247,6 +252,11 @@ class TestFile:
         assert text.count("\n| ") == len(result.figures) + 2
         for problem in result.problems:
             assert problem in text
+
+    def test_its_page_names_what_the_machine_has_not(self):
+        result = replace(read_result(FIXTURE), unavailable=("KV copy to another GPU: one GPU",))
+        assert "Not on this machine:\n\n- KV copy to another GPU: one GPU" in page(result, "x.svg")
+        assert "Not on this machine" not in page(read_result(FIXTURE), "x.svg")
 
     def test_a_result_without_curves_still_has_a_picture(self):
         result = Result("GPU", "580", "2026-01-02", "a command", "can be set", {}, assemble({}))
