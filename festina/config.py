@@ -11,6 +11,8 @@ from festina.types import Slo
 Positive = Annotated[float, Meta(gt=0)]
 PositiveInt = Annotated[int, Meta(gt=0, le=2**31 - 1)]
 """What native code and sockets take as an `int`."""
+Natural = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+"""The same, and 0."""
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Reserve = Annotated[float, Meta(ge=0, lt=1)]
 """A share that leaves something."""
@@ -94,8 +96,12 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         policy: Local rule: ours, or the paper's (DESIGN 4.2).
         set_clocks: Choose the device's clock where this process may; off leaves it to the driver.
         summary_hz: Summaries a second, 10-50.
-        batch_max: Sequences in one step.
-        chunk_tokens: Prefill tokens in one step.
+        batch_max: Sequences in one step; 0 = 32 on a CPU, 256 on a GPU.
+        chunk_tokens: Prefill tokens in one step; 0 = 128 on a CPU, 2048 on a GPU.
+        graphs_max: CUDA graphs of decode steps that a model may have on a GPU, one for each SM
+            partition and batch size (13 sizes up to 256); other decode steps run eagerly.
+        graphs_ahead: They are captured while the model is loaded; else when a step first needs
+            them.
         waiting_max: Requests queued before new ones are refused.
         beta: Weight of age in the paper's score, for prefill (paper section 3.4).
         margin: Share of an objective kept in reserve.
@@ -118,8 +124,10 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     policy: Literal["festina", "paper"] = "festina"
     set_clocks: bool = True
     summary_hz: Annotated[float, Meta(ge=1, le=100)] = 20.0
-    batch_max: PositiveInt = 32
-    chunk_tokens: PositiveInt = 128
+    batch_max: Natural = 0
+    chunk_tokens: Natural = 0
+    graphs_max: Natural = 13
+    graphs_ahead: bool = True
     waiting_max: PositiveInt = 512
     beta: Fraction = 1.0
     margin: Reserve = 0.1

@@ -67,7 +67,8 @@ def test_deployments_read_the_same_from_file_environment_and_flag(tmp_path):
     [
         ("gpu: cpu:1", "gpu", "unknown setting"),
         ("agent: {batch: 1}", "agent.batch", "unknown setting"),
-        ("agent: {batch_max: 0}", "agent.batch_max", "an integer > 0"),
+        ("agent: {batch_max: -1}", "agent.batch_max", "an integer ≥ 0"),
+        ("agent: {waiting_max: 0}", "agent.waiting_max", "an integer > 0"),
         ("agent: {batch_max: '3'}", "agent.batch_max", "got '3'"),
         ("agent: {batch_max: {a: 1}}", "agent.batch_max", "a mapping"),
         ("agent: 3", "agent", "a mapping"),

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from festina.account import ACCOUNT_S, Account
 from festina.config import Config
-from festina.control.choice import LocalRules
 from festina.control.clock_governor import DeviceClock
 from festina.control.energy import EnergyLedger
 from festina.control.lane import Lane
@@ -61,6 +60,7 @@ from festina.runtime.protocol.agent_serving import Serving
 from festina.runtime.protocol.agent_steps import Stepper
 from festina.runtime.protocol.agent_summary import gpu_summary
 from festina.runtime.protocol.effects import Send
+from festina.runtime.protocol.local_rules import local_rules
 from festina.runtime.protocol.move_effects import AGENTS, ExportBlocks, Exported, ImportBlocks
 from festina.types import ModelState
 
@@ -110,7 +110,7 @@ class AgentLogic:
         self._device = device
         self._step_time = step_time
         agent = config.agent
-        rules = LocalRules(agent.batch_max, agent.chunk_tokens, agent.margin, agent.beta)
+        rules = local_rules(agent, device.kind)
         self._scheduler = LocalScheduler(agent.policy, rules, device.partitions[0])
         self._power = PowerState(device)
         self._models = ModelTable(config.deployments, self._power)
