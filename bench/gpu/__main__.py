@@ -18,14 +18,13 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from festina import _core
 from festina.config import Config
 from festina.device.nvidia.nvml import Nvml, PynvmlGpu
 from festina.device.nvidia.opening import cuda_device_count, open_ladder
 from festina.errors import FestinaError
 from festina.runtime.agent_device import open_engine
+from festina.runtime.measuring import measuring
 
 from . import decode_floor, idle, kv_copy, pair, partitions, profiles, serving, sm_share
 from .figures import Outcome, Result, assemble, read_result, write_result
@@ -68,9 +67,7 @@ def measure(asked: argparse.Namespace) -> Result:
         if asked.profiles:
             others["profiles"] = lambda: profiles.run(gpu_name, Path("profiles"))
         more, earlier = run_all(wanted(others, asked.only), _tell)
-        # In this process, as two steps at a time need it.
-        inline = replace(Config(), agent=replace(Config().agent, host_engine="inline"))
-        device, engine = open_engine(gpu_name, inline, time.monotonic())
+        device, engine = open_engine(gpu_name, measuring(Config()), time.monotonic())
         try:
             clocks = "can be set" if device.clocks_mhz else "cannot be set, observe only"
             rig = Rig(
@@ -86,8 +83,10 @@ def measure(asked: argparse.Namespace) -> Result:
             found, problems = run_all(wanted(_on_device(rig, asked.device), asked.only), _tell)
         finally:
             device.close()
-        return _result(gpu, nvml, clocks, asked, bare | more.values | found.values,
-                       found.series, earlier + problems)  # fmt: skip
+        more.values |= bare | found.values
+        more.series += found.series
+        more.unavailable += found.unavailable
+        return _result(gpu, nvml, clocks, asked, more, earlier + problems)
 
 
 def wanted(benches: dict[str, Bench], only: list[str]) -> dict[str, Bench]:
@@ -122,7 +121,7 @@ def _on_device(rig: Rig, ordinal: int) -> dict[str, Callable[[], Outcome]]:
 
 def _result(
     gpu: PynvmlGpu, nvml: Nvml, clocks: str, asked: argparse.Namespace,
-    values: dict[str, float], series: list, problems: list[str],
+    found: Outcome, problems: list[str],
 ) -> Result:  # fmt: skip
     only = "".join(f" --only {name}" for name in asked.only)
     command = f"python -m bench.gpu --out {asked.out}{only}"
@@ -133,9 +132,10 @@ def _result(
         command=command + (" --profiles" if asked.profiles else ""),
         clocks=clocks,
         versions={name: found for name in VERSIONS if (found := _version(name))},
-        figures=assemble(values),
-        series=tuple(series),
+        figures=assemble(found.values),
+        series=tuple(found.series),
         problems=tuple(problems),
+        unavailable=tuple(found.unavailable),
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -35,6 +34,7 @@ from festina.engine.weights_name import RANDOM_PREFIX, profile_name
 from festina.engine.work_sizes import WorkSizes, sizes_of
 from festina.profile_format import ProfileRow, write_profile_file
 from festina.runtime.agent_device import open_engine
+from festina.runtime.measuring import measuring
 
 WORK_SHARE = 0.85
 """Of the memory beside the weights; the rest is for activations, graphs and copies of KV blocks."""
@@ -77,8 +77,7 @@ def write_gpu_profile(config: Config, ask: Ask) -> Path:
     cuda_device_count()  # without a driver nothing else matters
     require_torch()
     parked_w = bare_power_w(ordinal, time.monotonic, time.sleep)  # before there is any context
-    inline = replace(config, agent=replace(config.agent, host_engine="inline"))
-    device, engine = open_engine(ask.gpu, inline, time.monotonic())
+    device, engine = open_engine(ask.gpu, measuring(config), time.monotonic())
     try:
         with Nvml() as nvml:
             machine = f"{device.kind}, driver {nvml.driver_version()}"

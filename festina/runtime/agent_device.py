@@ -18,18 +18,18 @@ from festina.control.step_time import LearnedStepTime, StepTime, StepTimePrior
 from festina.device import physics
 from festina.device.base import Device
 from festina.device.cpu import CpuDevice, machine_memory_bytes
-from festina.device.nvidia.ladder import SmLadder
 from festina.device.nvidia.opening import hold_device, open_ladder
 from festina.device.simulated import SimulatedDevice
 from festina.engine.base import Engine, LoadedModel
 from festina.engine.cpu.engine import CpuEngine
-from festina.engine.cuda.extras import require_torch
 from festina.engine.hosted.engine import Bounds, HostedEngine
 from festina.engine.hosted.frames import Open
 from festina.engine.hosted.images import Images
+from festina.engine.hosted.server import cuda_engine
 from festina.engine.simulated import SimulatedEngine
 from festina.engine.weights_name import profile_name
 from festina.errors import ConfigError, ProfileError
+from festina.runtime.protocol.local_rules import local_rules
 
 DEFAULT_SIMULATED = "H100-SXM5-80GB"
 _EXPECTED = "cpu, sim, sim:KIND or cuda:ORDINAL"
@@ -144,7 +144,7 @@ def _open_cuda(ordinal: int, config: Config, now: float) -> tuple[Device, Engine
     with ExitStack() as undo:
         device = hold_device(ordinal, now, ladder.partitions)
         undo.callback(device.close)
-        engine = _cuda_engine(ordinal, ladder, config)
+        engine = cuda_engine(_opening(ordinal, config), ladder)
         undo.pop_all()
     return device, engine
 
@@ -152,19 +152,21 @@ def _open_cuda(ordinal: int, config: Config, now: float) -> tuple[Device, Engine
 def _host_cuda(ordinal: int, config: Config, now: float) -> tuple[Device, Engine]:
     """The context and its ladder are the process'; this one reads sensors and sets clocks."""
     with ExitStack() as undo:
-        engine = _host(Open("cuda", config.models_dir, ordinal=ordinal), config)
+        engine = _host(_opening(ordinal, config), config)
         undo.callback(engine.close)
         device = hold_device(ordinal, now, engine.partitions())
         undo.pop_all()
     return device, engine
 
 
-def _cuda_engine(ordinal: int, ladder: SmLadder, config: Config) -> Engine:
-    require_torch()
-    from festina.engine.cuda.engine import CudaEngine  # PyTorch is an extra, and slow to import
-
-    return CudaEngine.on_gpu(
-        ordinal, ladder, Path(config.models_dir) if config.models_dir else None
+def _opening(ordinal: int, config: Config) -> Open:
+    return Open(
+        "cuda",
+        config.models_dir,
+        ordinal=ordinal,
+        graphs_max=config.agent.graphs_max,
+        graphs_ahead=config.agent.graphs_ahead,
+        batch_max=local_rules(config.agent, "cuda").batch_max,
     )
 
 

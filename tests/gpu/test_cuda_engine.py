@@ -42,8 +42,10 @@ def engine_of(ladder):
     """Makes engines: in float32, unless told otherwise, so that outputs are those of the CPU."""
     import torch
 
-    from festina.engine.cuda.engine import CudaEngine, EngineOptions
-    from festina.engine.cuda.lanes import Lanes
+    from festina.engine.cuda.engine import CudaEngine
+    from festina.engine.cuda.graph_plan import GraphRules
+    from festina.engine.cuda.lanes import Lanes, copy_stream
+    from festina.engine.cuda.options import EngineOptions
     from festina.engine.kv_copy_cuda import CudaKvCopy
     from festina.engine.kv_crossover import KERNEL_ONLY, Crossover
 
@@ -52,22 +54,27 @@ def engine_of(ladder):
     crossover = Crossover("", 0, 16, KERNEL_ONLY, KERNEL_ONLY, (), ())
 
     def make(weights, *, dtype=torch.float32, kernels="device", graphs=True, **settings):
-        copies = torch.cuda.Stream(device)
-        copier = CudaKvCopy(
-            _core.CudaDriver(), 0, copies.cuda_stream, blocks_max=16, crossover=crossover
-        )
+        _, copies = copy_stream(ladder)
+        copier = CudaKvCopy(_core.CudaDriver(), 0, copies, blocks_max=16, crossover=crossover)
+        most = 1000 if graphs and POOLS else 0
+        rules = GraphRules(most, ahead=False, batch_max=4, buckets=(1, 2, 4))
         engine = CudaEngine(
             device,
             Lanes.on_gpu(ladder, 0),
-            EngineOptions(dtype, kernels, buckets=(1, 2, 4), graphs=graphs and POOLS),
+            EngineOptions(dtype, kernels, rules),
             copier=copier,
         )
-        engine.copies = copies  # as long as the engine
+        engine.whole = ladder.partitions[0]
         settings = {"kv_tokens": 2048, "context_tokens": 512} | settings
         engine.load(DeploymentConfig(name=MODEL, weights=str(weights), **settings))
         return engine
 
     return make
+
+
+def generated(engine, runs, tokens, chunk_tokens=10**6):
+    """What a GPU's engine says, on the whole device."""
+    return generate(engine, runs, tokens, chunk_tokens, partition=engine.whole)
 
 
 def cpu_outputs(path, prompts, tokens, sampling=None):
@@ -96,15 +103,15 @@ def test_every_architecture_says_what_the_cpu_engine_says(
 ):
     path = gguf_file(tmp_path, architecture)
     engine = engine_of(path, graphs=graphs, context_tokens=128)
-    assert generate(engine, runs_of(PROMPTS, TOKENS), TOKENS) == cpu_outputs(path, PROMPTS, TOKENS)
+    assert generated(engine, runs_of(PROMPTS, TOKENS), TOKENS) == cpu_outputs(path, PROMPTS, TOKENS)
 
 
 def test_the_kernel_and_plain_attention_agree_on_qwen2(engine_of, tmp_path):
     path = gguf_file(tmp_path, "qwen2")
     plain = engine_of(path, kernels="torch", graphs=False, context_tokens=128)
-    expected = generate(plain, runs_of(PROMPTS, TOKENS), TOKENS)
+    expected = generated(plain, runs_of(PROMPTS, TOKENS), TOKENS)
     engine = engine_of(path, context_tokens=128)
-    assert generate(engine, runs_of(PROMPTS, TOKENS), TOKENS) == expected
+    assert generated(engine, runs_of(PROMPTS, TOKENS), TOKENS) == expected
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +127,7 @@ def test_published_weights_in_float32_say_what_the_cpu_engine_says(engine_of, sm
     prompts = [list(range(100, 140)), [504, 3575, 282, 4649, 314], list(range(7000, 7300))]
     engine = engine_of(smollm)
     expected = cpu_outputs(smollm, prompts, 24)
-    assert generate(engine, runs_of(prompts, 24), 24, chunk_tokens) == expected
+    assert generated(engine, runs_of(prompts, 24), 24, chunk_tokens) == expected
 
 
 def test_published_weights_in_bf16_choose_what_is_nearly_best(engine_of, smollm):
@@ -133,7 +140,7 @@ def test_published_weights_in_bf16_choose_what_is_nearly_best(engine_of, smollm)
     agreed = 0
     for length in range(24):
         run = Run(prompt + expected[:length], [0, 1, 2, 3])
-        (token,) = generate(engine, [run], 1)[0]
+        (token,) = generated(engine, [run], 1)[0]
         agreed += token == expected[length]
     assert agreed >= 22
 
@@ -187,13 +194,13 @@ def test_blocks_survive_the_way_out_and_in(engine_of, tmp_path):
     path = gguf_file(tmp_path, "qwen3")
     engine, other = engine_of(path, context_tokens=128), engine_of(path, context_tokens=128)
     (run,) = runs_of(PROMPTS[1:2], TOKENS)
-    generate(engine, [run], 9)
+    generated(engine, [run], 9)
     data = engine.export_blocks(MODEL, np.array(run.blocks, np.int32))
     moved = Run(run.ids, [40 + block for block in run.blocks], cached=run.cached)
     moved.output = list(run.output)
     other.import_blocks(MODEL, np.array(moved.blocks, np.int32), data)
     assert (other.export_blocks(MODEL, np.array(moved.blocks, np.int32)) == data).all()
-    assert generate(other, [moved], TOKENS) == cpu_outputs(path, PROMPTS[1:2], TOKENS)
+    assert generated(other, [moved], TOKENS) == cpu_outputs(path, PROMPTS[1:2], TOKENS)
 
 
 def test_blocks_written_right_after_a_load_stay(engine_of, tmp_path):
@@ -212,7 +219,7 @@ def test_seeded_samples_are_those_of_the_cpu_engine(engine_of, tmp_path):
     sampling = Sampling(temperature=0.8, top_p=0.95, seed=7)
     engine = engine_of(path, context_tokens=128)
     runs = runs_of(PROMPTS, TOKENS, sampling)
-    assert generate(engine, runs, TOKENS) == cpu_outputs(path, PROMPTS, TOKENS, sampling)
+    assert generated(engine, runs, TOKENS) == cpu_outputs(path, PROMPTS, TOKENS, sampling)
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -265,18 +272,18 @@ def test_the_kernel_gives_the_bits_of_its_body_on_the_host(ladder, bf16, splits)
 
 
 def test_what_does_not_fit_is_refused(ladder):
-    from festina.engine.cuda.engine import CudaEngine
+    from festina.engine.cuda.opening import engine_on_gpu
 
-    engine = CudaEngine.on_gpu(0, ladder)
+    engine = engine_on_gpu(0, ladder)
     with pytest.raises(DeviceError) as caught:
         engine.load(DeploymentConfig(name=MODEL, weights="random:llama-8b", kv_tokens=100_000_000))
     assert caught.value.field == "kv_tokens"
 
 
 def test_random_weights_of_a_shape_decode(ladder):
-    from festina.engine.cuda.engine import CudaEngine
+    from festina.engine.cuda.opening import engine_on_gpu
 
-    engine = CudaEngine.on_gpu(0, ladder)
+    engine = engine_on_gpu(0, ladder)
     loaded = engine.load(
         DeploymentConfig(name=MODEL, weights="random:smollm2-135m", kv_tokens=1024)
     )

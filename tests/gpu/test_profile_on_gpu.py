@@ -4,7 +4,6 @@ import os
 import time
 
 import pytest
-from msgspec.structs import replace
 
 from festina.config import Config
 from festina.device.nvidia.opening import cuda_device_count
@@ -12,6 +11,7 @@ from festina.engine.measured_profile import Origin, Subject, measure
 from festina.engine.profile_plan import ProfilePlan
 from festina.errors import DeviceError, UnsupportedEngineError
 from festina.runtime.agent_device import open_engine
+from festina.runtime.measuring import measuring
 from festina.types import Provenance
 
 if os.environ.get("PYTORCH_NO_CUDA_MEMORY_CACHING") == "1":
@@ -20,12 +20,10 @@ if os.environ.get("PYTORCH_NO_CUDA_MEMORY_CACHING") == "1":
 
 @pytest.fixture
 def opened():
-    config = Config()
-    inline = replace(config, agent=replace(config.agent, host_engine="inline"))
     try:
         if cuda_device_count() == 0:
             pytest.skip("no NVIDIA GPU")
-        device, engine = open_engine("cuda:0", inline, time.monotonic())
+        device, engine = open_engine("cuda:0", measuring(Config()), time.monotonic())
     except (DeviceError, UnsupportedEngineError) as error:
         pytest.skip(str(error))
     yield device, engine

@@ -17,8 +17,10 @@ from festina.errors import WeightsError
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra `gpu`)")
 
-from festina.engine.cuda.engine import CudaEngine, EngineOptions  # noqa: E402
+from festina.engine.cuda.engine import CudaEngine  # noqa: E402
+from festina.engine.cuda.graph_plan import GraphRules  # noqa: E402
 from festina.engine.cuda.lanes import Lanes  # noqa: E402
+from festina.engine.cuda.options import EngineOptions  # noqa: E402
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TOKENS = 24
@@ -43,7 +45,7 @@ class Setup:
         self.engine = self.another(MODEL)
 
     def another(self, model):
-        options = EngineOptions(torch.float32, self.kernels, graphs=False)
+        options = EngineOptions(torch.float32, self.kernels, GraphRules(buckets=(1, 2, 4)))
         engine = CudaEngine(torch.device("cpu"), Lanes.on_cpu(), options)
         engine.load(DeploymentConfig(name=model, weights=str(self.path), kv_tokens=2048))
         return engine

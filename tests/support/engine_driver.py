@@ -9,6 +9,8 @@ from festina.types import OperatingPoint, Sampling, SmPartition
 
 GREEDY = Sampling()
 MODEL = "test"
+CORE = SmPartition(0, 1)
+"""All of a CPU."""
 
 
 @dataclass
@@ -34,14 +36,14 @@ class Run:
         )
 
 
-def step(engine, chunks, model=MODEL):
-    return engine.step(Batch(model, tuple(chunks), OperatingPoint(0, 1), SmPartition(0, 1)))
+def step(engine, chunks, model=MODEL, partition=CORE):
+    return engine.step(Batch(model, tuple(chunks), OperatingPoint(0, partition.sms), partition))
 
 
-def advance(engine, runs, sizes, model=MODEL):
+def advance(engine, runs, sizes, model=MODEL, partition=CORE):
     """One step in which each run feeds at most its size of tokens."""
     chunks = [run.chunk(size) for run, size in zip(runs, sizes, strict=True)]
-    result = step(engine, chunks, model)
+    result = step(engine, chunks, model, partition)
     for run, chunk, token in zip(runs, chunks, result.token_ids, strict=True):
         run.cached += len(chunk.token_ids)
         if token is not None:
@@ -49,10 +51,10 @@ def advance(engine, runs, sizes, model=MODEL):
     return result
 
 
-def generate(engine, runs, tokens, chunk_tokens=10**6, model=MODEL):
+def generate(engine, runs, tokens, chunk_tokens=10**6, model=MODEL, partition=CORE):
     """Run all to `tokens` output tokens together; prefill chunks and decodes share steps."""
     while open_ := [run for run in runs if len(run.output) < tokens]:
-        advance(engine, open_, [chunk_tokens] * len(open_), model)
+        advance(engine, open_, [chunk_tokens] * len(open_), model, partition)
     return [run.output for run in runs]
 
 

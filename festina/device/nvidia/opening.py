@@ -15,6 +15,9 @@ from festina.device.nvidia.watchdog import Watchdog
 from festina.errors import DeviceError
 from festina.types import SmPartition
 
+STREAMS = 2
+"""Of each partition: one for steps, and one for copies of KV blocks."""
+
 BARE_S = 5.0
 LOOK_S = 0.02
 STILL_S = 10.0
@@ -31,7 +34,7 @@ def cuda_device_count() -> int:
         return int(_core.CudaDriver().device_count())
 
 
-def open_ladder(ordinal: int, apart: int = SMS_APART, streams: int = 1) -> SmLadder:
+def open_ladder(ordinal: int, apart: int = SMS_APART, streams: int = STREAMS) -> SmLadder:
     """Makes the SM partitions of the GPU that CUDA calls `ordinal`, for the process that asks.
 
     Call it in the process that runs the models, before the engine makes its pools and graphs: the

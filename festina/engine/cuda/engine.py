@@ -6,44 +6,26 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from festina import _core
 from festina.config import DeploymentConfig
-from festina.engine import kv_copy, models
+from festina.engine import kv_copy
+from festina.engine.architecture import DecoderConfig
 from festina.engine.base import BLOCK_TOKENS, Batch, LoadedModel, StepResult
-from festina.engine.cuda.building import Kernels, Source, build_decoder, open_source
-from festina.engine.cuda.extras import require_kernels
+from festina.engine.cuda.building import Source, build_decoder, open_source
 from festina.engine.cuda.failures import typed
-from festina.engine.cuda.graphs import BUCKETS, DecodeGraphs
-from festina.engine.cuda.lanes import Ladder, Lanes
+from festina.engine.cuda.graph_plan import GraphNeed
+from festina.engine.cuda.graphs import Capture, DecodeGraphs, GraphCapture, recompute
+from festina.engine.cuda.lanes import Lanes
+from festina.engine.cuda.options import EngineOptions
 from festina.engine.cuda.pool import KvPool
 from festina.engine.cuda.resident import Resident
-from festina.engine.kv_copy_cuda import CudaKvCopy
 from festina.engine.work import check_chunks, step_bytes, step_flops
 from festina.errors import DeviceError, EngineError
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """How the engine computes.
-
-    Attributes:
-        dtype: Of weights, activations and KV cache.
-        kernels: Whose attention and small operations.
-        buckets: Batch sizes of decode graphs.
-        graphs: Capture decode steps; GPUs only.
-    """
-
-    dtype: torch.dtype = torch.bfloat16
-    kernels: Kernels = "device"
-    buckets: tuple[int, ...] = BUCKETS
-    graphs: bool = True
 
 
 class CudaEngine:
@@ -66,7 +48,8 @@ class CudaEngine:
         options: How it computes.
         copier: Reaches its KV pools; None is for the CPU.
         models_dir: Cache folder of known models; None takes the user's.
-        free_bytes: Memory that is left for weights and pools; None does not ask.
+        free_bytes: Memory that is left for weights, pools and graphs; None does not ask.
+        capture: Makes a decode step's graph; None takes CUDA's, or steps run eagerly on a CPU.
         clock: Monotonic seconds.
     """
 
@@ -79,6 +62,7 @@ class CudaEngine:
         copier: kv_copy.KvCopy | None = None,
         models_dir: Path | None = None,
         free_bytes: Callable[[], int] | None = None,
+        capture: Capture | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._device = device
@@ -89,65 +73,44 @@ class CudaEngine:
         self._models_dir = models_dir
         self._free_bytes = free_bytes
         self._clock = clock
-        self._captures = threading.Lock() if self._options.graphs else None
+        self._capture = capture or (GraphCapture() if device.type == "cuda" else recompute)
         self._resident: dict[str, Resident] = {}
 
-    @classmethod
-    def on_gpu(cls, ordinal: int, ladder: Ladder, models_dir: Path | None = None) -> CudaEngine:
-        """An engine on the GPU that CUDA calls `ordinal`, with a lane per partition of `ladder`.
-
-        Raises:
-            UnsupportedEngineError: festina was built without its CUDA kernels.
-            DeviceError: PyTorch cannot use the GPU.
-            ConfigError: The user's cache folder cannot be written.
-        """
-        require_kernels()
-        if not torch.cuda.is_available():
-            raise DeviceError(
-                f"PyTorch {torch.__version__} finds no usable GPU",
-                field="gpus",
-                expected=f"a driver for CUDA {torch.version.cuda}",
-            )
-        device = torch.device("cuda", ordinal)
-        torch.cuda.set_device(device)
-        torch.backends.cuda.preferred_blas_library("cublas")  # see blas.py
-        copies = torch.cuda.Stream(device)
-        return cls(
-            device,
-            Lanes.on_gpu(ladder, ordinal),
-            copier=CudaKvCopy.open(
-                _core.CudaDriver(), ordinal, copies.cuda_stream, models.default_cache_dir().parent
-            ),
-            models_dir=models_dir,
-            free_bytes=lambda: _free_bytes(device),
-        )
-
     def load(self, deployment: DeploymentConfig) -> LoadedModel:
-        """Read or make the weights, and make room for the KV pool.
+        """Read or make the weights, make room for the KV pool, and capture likely decode steps.
 
         Raises:
             WeightsError: The file is missing, truncated or inconsistent.
             UnsupportedModelError: Its architecture or quantisation is not implemented.
-            DeviceError: Weights and KV pool do not fit on the device.
+            DeviceError: Weights, KV pool and graphs do not fit on the device.
             EngineLostError: The device failed.
         """
         source = open_source(deployment.weights, self._models_dir)
         blocks = -(-deployment.kv_tokens // BLOCK_TOKENS)
-        self._require_room(source, blocks)
-        with typed():
+        with typed("kv_tokens", memory=DeviceError):
+            self._require_room(source, deployment, blocks)
             resident = self._build(source, deployment, blocks)
             if self._device.type == "cuda":
                 # What makes weights and pool is given to this thread's stream, for which the
                 # lanes' and the copies' do not wait.
                 torch.cuda.synchronize(self._device)
+            plan = self._options.graphs.ahead_of_use(len(self._lanes))
+            for lane, buckets in zip(self._lanes, plan, strict=True):
+                with lane.entered():
+                    resident.graphs.prepare(lane, buckets)
         self._resident[deployment.name] = resident
         return LoadedModel(deployment.name, resident.shape, blocks, source.tokenizer)
 
     def unload(self, model: str) -> None:
-        """Give weights and KV pool back. Unknown names are an error of the caller (KeyError)."""
+        """Give weights, KV pool and graphs back. Unknown names are the caller's error (KeyError).
+
+        Raises:
+            EngineLostError: The device failed.
+        """
         del self._resident[model]
         if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+            with typed():
+                torch.cuda.empty_cache()
 
     def step(self, batch: Batch) -> StepResult:
         """Compute one step on its partition, and wait for it; see the class about threads.
@@ -174,10 +137,11 @@ class CudaEngine:
 
         Raises:
             EngineError: The model is not resident, or a block lies outside its pool.
-            DeviceError: The device failed.
+            EngineLostError: The device failed.
+            DeviceError: It refused.
         """
         content = self._resident_of(model).pool.content
-        with self._copying:
+        with self._copying, typed():
             return kv_copy.export_blocks(self._copier, content, blocks)
 
     def import_blocks(self, model: str, blocks: NDArray[np.int32], data: NDArray[np.uint8]) -> None:
@@ -186,48 +150,62 @@ class CudaEngine:
         Raises:
             EngineError: As `export_blocks`, or `data` has another shape than these blocks, or a
                 block is named twice.
+            EngineLostError: As `export_blocks`.
             DeviceError: As `export_blocks`.
         """
         content = self._resident_of(model).pool.content
-        with self._copying:
+        with self._copying, typed():
             kv_copy.import_blocks(self._copier, content, blocks, data)
 
     def _build(self, source: Source, deployment: DeploymentConfig, blocks: int) -> Resident:
         config, options, device = source.config, self._options, self._device
-        try:
-            tensors = source.tensors(device, options.dtype)
-            pool = KvPool(config, blocks, device, options.dtype)
-        except torch.OutOfMemoryError as error:
-            raise DeviceError(
-                f"{deployment.name} does not fit: {error}",
-                field="kv_tokens",
-                expected="what fits beside the weights",
-            ) from error
+        tensors = source.tensors(device, options.dtype)
+        pool = KvPool(config, blocks, device, options.dtype)
         decoder = build_decoder(config, tensors, pool, options.kernels)
-        context_tokens = min(deployment.context_tokens, config.context_tokens)
-        width = -(-context_tokens // BLOCK_TOKENS)
+        context_tokens = _context_tokens(source, deployment)
         shape = dataclasses.replace(
             source.shape,
             weight_bytes=tensors.read_bytes,
             kv_bytes_per_token=pool.block_bytes // BLOCK_TOKENS,
             context_tokens=context_tokens,
         )
-        graphs = DecodeGraphs(decoder, device, width, pool.spare, options.buckets, self._captures)
+        rules = options.graphs
+        graphs = DecodeGraphs(
+            decoder,
+            device,
+            width=-(-context_tokens // BLOCK_TOKENS),
+            spare=pool.spare,
+            buckets=rules.useful,
+            capture=self._capture,
+            late=0 if rules.ahead else rules.most,
+        )
         return Resident(config, shape, pool, decoder, graphs, device)
 
-    def _require_room(self, source: Source, blocks: int) -> None:
+    def _require_room(self, source: Source, deployment: DeploymentConfig, blocks: int) -> None:
         if self._free_bytes is None:
             return
         itemsize = self._options.dtype.itemsize
         weight_bytes = source.weights_resident * itemsize
         kv_bytes = (blocks + 1) * BLOCK_TOKENS * source.config.kv_values_per_token * itemsize
-        free_bytes = self._free_bytes()
-        if weight_bytes + kv_bytes > free_bytes:
+        width = -(-_context_tokens(source, deployment) // BLOCK_TOKENS)
+        graphs_bytes = self._graphs_bytes(source.config, width, self._options.graphs.most)
+        free_bytes = self._free_bytes() - sum(
+            self._graphs_bytes(one.config, one.graphs.width, one.graphs.late)
+            for one in self._resident.values()
+        )
+        if weight_bytes + kv_bytes + graphs_bytes > free_bytes:
             raise DeviceError(
-                f"{weight_bytes} bytes of weights and {kv_bytes} of KV cache",
+                f"{weight_bytes} bytes of weights, {kv_bytes} of KV cache and "
+                f"{graphs_bytes} for decode graphs",
                 field="kv_tokens",
-                expected=f"at most {free_bytes} bytes in all",
+                expected=f"at most {max(0, free_bytes)} bytes in all",
             )
+
+    def _graphs_bytes(self, config: DecoderConfig, width: int, most: int) -> int:
+        """Memory that so many graphs of a model may take."""
+        rules = dataclasses.replace(self._options.graphs, most=most)
+        need = GraphNeed(config, width, self._options.dtype.itemsize, self._lanes.sms)
+        return need.planned_bytes(rules, len(self._lanes))
 
     def _check_context(self, batch: Batch, context_tokens: int) -> None:
         for index, chunk in enumerate(batch.chunks):
@@ -247,7 +225,5 @@ class CudaEngine:
             ) from None
 
 
-def _free_bytes(device: torch.device) -> int:
-    """Memory that nobody uses, and what PyTorch holds without using it."""
-    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(torch.cuda.mem_get_info(device)[0]) + int(held)
+def _context_tokens(source: Source, deployment: DeploymentConfig) -> int:
+    return min(deployment.context_tokens, source.config.context_tokens)

@@ -2,7 +2,8 @@
 
 A lane is entered by one thread at a time. PyTorch keeps cuBLAS handles per thread and workspaces
 per (handle, stream), so no two lanes share either; memory pools of graphs are per lane. Streams of
-green contexts come from the ladder, which must outlive the lanes: they keep it.
+green contexts come from the ladder, which must outlive the lanes: they keep it. Copies of KV blocks
+have a stream of the smallest partition, so that no more SMs than it has are ever kept from steps.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from typing import Protocol
 import torch
 
 from festina.engine.cuda.blas import limit_sms
-from festina.errors import EngineError
+from festina.errors import DeviceError, EngineError
 from festina.types import SmPartition
+
+STEPS_STREAM = 0
+"""Which of a partition's streams is its lane's; the next one of the smallest is for copies."""
 
 
 class Ladder(Protocol):
@@ -28,6 +32,21 @@ class Ladder(Protocol):
 
     def streams(self, partition: SmPartition) -> tuple[int, ...]:
         """CUstream addresses of a partition."""
+
+
+def copy_stream(ladder: Ladder) -> tuple[SmPartition, int]:
+    """Where KV blocks are copied: the smallest partition, and a stream of it that no lane has.
+
+    Raises:
+        DeviceError: The ladder has one stream for each partition, and lanes need that.
+    """
+    partition = min(ladder.partitions, key=lambda one: (one.sms, one.rung, one.side))
+    streams = ladder.streams(partition)
+    if len(streams) <= STEPS_STREAM + 1:
+        raise DeviceError(
+            "a ladder without streams for copies", field="streams", expected="two or more"
+        )
+    return partition, streams[STEPS_STREAM + 1]
 
 
 class Lane:
@@ -83,8 +102,8 @@ class Lanes:
     def on_gpu(cls, ladder: Ladder, ordinal: int) -> Lanes:
         """A lane for each partition of a GPU."""
         lanes = [
-            Lane(partition, torch.cuda.ExternalStream(ladder.streams(partition)[0], ordinal))
-            for partition in ladder.partitions
+            Lane(one, torch.cuda.ExternalStream(ladder.streams(one)[STEPS_STREAM], ordinal))
+            for one in ladder.partitions
         ]
         return cls(lanes, ladder)
 
@@ -92,6 +111,18 @@ class Lanes:
     def on_cpu(cls, *partitions: SmPartition) -> Lanes:
         """Lanes without streams: work is done when the call returns."""
         return cls([Lane(one, None) for one in partitions or (SmPartition(rung=0, sms=1),)])
+
+    def __iter__(self) -> Iterator[Lane]:
+        """All of them: the whole device first, then its partitions."""
+        return iter(self._lanes.values())
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    @property
+    def sms(self) -> int:
+        """SMs of the whole device."""
+        return next(iter(self)).partition.sms
 
     def of(self, partition: SmPartition) -> Lane:
         """The lane of a partition.

@@ -44,7 +44,7 @@ class Resident:
         """
         order = in_order(chunks)
         ordered = [chunks[index] for index in order]
-        if self.graphs.holds(ordered):
+        if self.graphs.holds(ordered, lane):
             choice = self.graphs.run(ordered, lane)
         else:
             choice = self._mixed(ordered, lane)

@@ -77,12 +77,18 @@ class Open(Frame, frozen=True):
         models_dir: Cache folder of known models; "" takes the user's.
         isa: Instruction set of a CPU engine's kernels; "" takes the best.
         ordinal: Of the GPU, as CUDA counts those that the process sees.
+        graphs_max: CUDA graphs that a model may have.
+        graphs_ahead: They are captured when it is loaded.
+        batch_max: Sequences of the largest step; 0 for a CPU.
     """
 
     engine: Literal["cpu", "cuda"]
     models_dir: str = ""
     isa: str = ""
     ordinal: Count = 0
+    graphs_max: Count = 0
+    graphs_ahead: bool = True
+    batch_max: Count = 0
 
 
 class Load(Frame, frozen=True):

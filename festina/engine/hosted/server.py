@@ -10,8 +10,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from festina.device.nvidia.ladder import SmLadder
 from festina.engine.base import Batch, Chunk, Engine
 from festina.engine.cpu.engine import CpuEngine
+from festina.engine.cuda.extras import require_torch
 from festina.engine.hosted import bulk, frames
 from festina.engine.hosted.channel import Channel, close_all
 from festina.engine.hosted.weights_map import MappedWeights, read_ahead
@@ -27,17 +29,34 @@ def open_engine(opening: frames.Open) -> tuple[Engine, tuple[SmPartition, ...]]:
         DeviceError: No such GPU, or no driver.
         UnsupportedEngineError: What runs models on it is not installed.
     """
-    models_dir = Path(opening.models_dir) if opening.models_dir else None
     if opening.engine == "cpu":
-        return CpuEngine(models_dir, isa=opening.isa), ()
+        return CpuEngine(_folder(opening), isa=opening.isa), ()
     from festina.device.nvidia.opening import open_ladder
-    from festina.engine.cuda.extras import require_torch
 
     ladder = open_ladder(opening.ordinal)
-    require_torch()
-    from festina.engine.cuda.engine import CudaEngine  # PyTorch is an extra, and slow to import
+    return cuda_engine(opening, ladder), ladder.partitions
 
-    return CudaEngine.on_gpu(opening.ordinal, ladder, models_dir), ladder.partitions
+
+def cuda_engine(opening: frames.Open, ladder: SmLadder) -> Engine:
+    """The engine that is asked for, on a GPU whose ladder this process has made.
+
+    Raises:
+        DeviceError: PyTorch cannot use the GPU.
+        UnsupportedEngineError: What runs models on it is not installed.
+    """
+    require_torch()
+    # PyTorch is an extra, and slow to import.
+    from festina.engine.cuda.graph_plan import GraphRules
+    from festina.engine.cuda.opening import engine_on_gpu
+    from festina.engine.cuda.options import EngineOptions
+
+    rules = GraphRules(opening.graphs_max, opening.graphs_ahead, opening.batch_max)
+    options = EngineOptions(graphs=rules)
+    return engine_on_gpu(opening.ordinal, ladder, _folder(opening), options)
+
+
+def _folder(opening: frames.Open) -> Path | None:
+    return Path(opening.models_dir) if opening.models_dir else None
 
 
 class Server:
