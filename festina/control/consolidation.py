@@ -3,16 +3,17 @@
 The rules are native (`csrc/core/consolidation`) and the simulator's own. `festina`: a GPU is
 emptied when the power saved over the expected valley is worth more than the moves, the reloads, the
 wake and the risk that the load does not stay low; models are packed by memory and time at once; a
-GPU is woken when the load of late no longer fits the awake ones. `paper` (arXiv 2606.30391, section
-3.5.2): when fewer GPUs would hold all models by their demands of the window, they move together.
+GPU is woken when the load of late no longer fits the awake ones, in time or in memory. `paper`
+(arXiv 2606.30391, section 3.5.2): when fewer GPUs would hold all models by their demands of the
+window, they move together.
 
 Neither form changes a GPU that is not settled, which keeps it from oscillating.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from festina.control.profile import ProfileTable
 GPU = _core.ConsolidationPlanner.gpu_dtype
 RESIDENT = _core.ConsolidationPlanner.resident_dtype
 DEMAND = _core.ConsolidationPlanner.demand_dtype
+PACKED = 0.85
+"""Share of memory that weights of several sizes fill, on the mean."""
 HARD_PROMPT = 2.0
 """A prompt that must be in time, as a multiple of the mean one: summaries tell no more."""
 
@@ -214,7 +217,7 @@ class WakeUp:
 
     Attributes:
         gpu: Which.
-        overloaded: The GPU that has more to do than it can do in time.
+        overloaded: The GPU that has more to do than it can do in time; "" where memory lacks.
     """
 
     gpu: str
@@ -223,6 +226,8 @@ class WakeUp:
     @property
     def why(self) -> str:
         """In a line."""
+        if not self.overloaded:
+            return "the models asked for of late do not fit the memory of the GPUs that are awake"
         return f"the load of late is too much for {self.overloaded}"
 
 
@@ -249,28 +254,49 @@ class ConsolidationPlanner:
         self._kinds = {kind: number for number, kind in enumerate(profiles)}
         self._models = tuple(models)
         self._numbers = {model.name: number for number, model in enumerate(models)}
+        self._bytes = {model.name: _bytes_of(model, profiles) for model in models}
         self._native = _core.ConsolidationPlanner(
             [table.native for table in profiles.values()],
             [(model.profile, float(model.kv_tokens)) for model in models],
             self.rules.native(),
         )
 
-    def empty(self, gpus: Sequence[GpuNow], growth_per_s: float = 0.0) -> tuple[Empty, ...]:
+    def empty(
+        self,
+        gpus: Sequence[GpuNow],
+        growth_per_s: float = 0.0,
+        wanted: Collection[str] = (),
+    ) -> tuple[Empty, ...]:
         """`festina`: the GPUs to empty now, the best first; none where nothing is gained.
+
+        Those that stay have memory for every deployment that was asked for of late, resident or
+        not: else each of them would be loaded anew for each of its requests.
 
         Args:
             gpus: All of them.
             growth_per_s: By which share of itself the load grows.
+            wanted: Deployments that were asked for of late.
 
         Raises:
             BadRequestError: A figure is out of range.
         """
         known = [gpu for gpu in gpus if gpu.kind in self._kinds]
+        spare = self._spare_bytes(known, wanted)
+        known = [replace(g, settled=g.settled and _room_bytes(g) <= spare) for g in known]
+        rooms = {gpu.name: _room_bytes(gpu) for gpu in known}
+        chosen: list[Empty] = []
+        for one in self._drains(known, growth_per_s):
+            if rooms[one.gpu] <= spare:
+                spare -= rooms[one.gpu]
+                chosen.append(one)
+        return tuple(chosen)
+
+    def _drains(self, known: Sequence[GpuNow], growth_per_s: float) -> Iterator[Empty]:
         found = self._native.drains(
             self._gpu_rows(known), self._resident_rows(known), growth_per_s / 1e3
         )
-        return tuple(
-            Empty(
+        for drain in found:
+            yield Empty(
                 known[drain.gpu].name,
                 tuple((self._models[model].name, known[to].name) for model, to in drain.moves),
                 drain.saved_w,
@@ -279,18 +305,32 @@ class ConsolidationPlanner:
                 drain.moves_j,
                 drain.risk_j,
             )
-            for drain in found
-        )
 
-    def wake(self, gpus: Sequence[GpuNow]) -> WakeUp | None:
+    def wake(self, gpus: Sequence[GpuNow], wanted: Collection[str] = ()) -> WakeUp | None:
         """The parked, settled GPU to wake for the load of late; None where none is needed.
+
+        Args:
+            gpus: All of them.
+            wanted: Deployments that were asked for of late.
 
         Raises:
             BadRequestError: A figure is out of range.
         """
         known = [gpu for gpu in gpus if gpu.kind in self._kinds]
         found = self._native.wake(self._gpu_rows(known), self._resident_rows(known))
-        return None if found is None else WakeUp(known[found[0]].name, known[found[1]].name)
+        if found is not None:
+            return WakeUp(known[found[0]].name, known[found[1]].name)
+        if self._spare_bytes(known, wanted) >= 0.0:
+            return None
+        asleep = [gpu for gpu in known if gpu.parked and gpu.settled]
+        return WakeUp(asleep[0].name, "") if asleep else None
+
+    def _spare_bytes(self, gpus: Sequence[GpuNow], wanted: Collection[str]) -> float:
+        """Memory of the GPUs that take work, less what is asked for of late or in use."""
+        in_use = {m.model for gpu in gpus for m in gpu.models if m.running or m.waiting}
+        names = (in_use | set(wanted)) & self._numbers.keys()
+        held = sum(self._bytes[name] for name in names)
+        return sum(_room_bytes(gpu) for gpu in gpus if gpu.open) - held
 
     def paper(self, gpus: Sequence[GpuNow], demands: Mapping[str, Demand]) -> tuple[Empty, ...]:
         """`paper`: the GPUs that are not needed, and where models belong; none if all are.
@@ -375,3 +415,13 @@ class ConsolidationPlanner:
             model.ttft_ms,
             not (on.running or on.waiting),
         )
+
+
+def _room_bytes(gpu: GpuNow) -> float:
+    return gpu.memory_bytes * PACKED
+
+
+def _bytes_of(model: ModelKind, profiles: Mapping[str, ProfileTable]) -> float:
+    """Weights and KV pool; 0 where no GPU could run it."""
+    infos = [t.model_info(model.profile) for t in profiles.values() if model.profile in t.models]
+    return max((i.weight_bytes + model.kv_tokens * i.kv_bytes_per_token for i in infos), default=0)

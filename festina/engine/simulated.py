@@ -65,7 +65,8 @@ class SimulatedEngine:
 
     A step takes physics' latency at the device's clock, times the bias and jitter of `noise`. A
     switch that is under way when it starts counts, one that is asked for later does not. The
-    reported `latency_ms` is that duration, not what `sleep` made of it. Not thread-safe.
+    reported `latency_ms` is that duration, not what `sleep` made of it. One thread steps; it or
+    another one loads and unloads.
 
     Args:
         device: Where it runs; the engine reads its clock and never sets it.

@@ -1,13 +1,14 @@
 """The agent process: a thin shell around `AgentLogic`. Receive, decide, act.
 
-The main thread owns the sockets, the logic and the device; one compute thread owns the engine.
+The main thread owns the sockets, the logic and the device; one compute thread owns the engine, or
+one that computes and one that loads where the engine allows it.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
@@ -61,6 +62,9 @@ RECEIVE_MAX = 256
 SLEEP_MAX_S = 0.1
 """Longest time until `stop` is looked at."""
 
+COMPUTE = 0
+"""The thread of steps and copies; the last one changes what is resident, and may be the same."""
+
 
 def run(
     config: Config,
@@ -99,6 +103,7 @@ def run(
             Link.bind(context, config.agent.endpoint, config.link, guard) as clients,
             _connect_schedulers(context, scheduler_endpoint, config) as schedulers,
             ComputeThread[EngineEffect]() as compute,
+            ComputeThread[EngineEffect]() as loading,
             closing(built),
             AgentWatch(name, built.device.kind, config.trace) as watch,
         ):
@@ -106,9 +111,17 @@ def run(
             reached_at = advertised(clients.endpoint, config.agent.advertise)
             public_key = "" if guard is None else guard.public_key
             identity = AgentIdentity(name, epoch, reached_at, public_key, host_id())
-            logic = AgentLogic(identity, config, built.device, built.step_time, built.clocks)
+            logic = AgentLogic(
+                identity,
+                config,
+                built.device,
+                built.step_time,
+                built.clocks,
+                loads_beside=built.loads_beside,
+            )
             agents = AgentLinks(context, config.link, guard)
-            shell = _Shell(logic, built, compute, clients, schedulers, agents, watch, config)
+            threads = (compute, loading) if built.loads_beside else (compute,)
+            shell = _Shell(logic, built, threads, clients, schedulers, agents, watch, config)
             watch.serving(reached_at, built.device.kind)
             announce(reached_at)
             try:
@@ -139,7 +152,7 @@ class _Shell:
         self,
         logic: AgentLogic,
         built: agent_device.Built,
-        compute: ComputeThread[EngineEffect],
+        threads: Sequence[ComputeThread[EngineEffect]],
         clients: Link,
         schedulers: Mapping[str, Link],
         agents: AgentLinks,
@@ -150,7 +163,7 @@ class _Shell:
         self._built = built
         self._device = built.device
         self._engine = built.engine
-        self._compute = compute
+        self._threads = threads
         self._clients = clients
         self._schedulers = schedulers
         self._agents = agents
@@ -172,8 +185,9 @@ class _Shell:
                 preloaded(self._logic.preloads.error)
                 told = True
             self._wait()
-            for job, future in self._compute.collect():
-                self._act(self._settle(job, future))
+            for number, thread in enumerate(self._threads):
+                for job, future in thread.collect():
+                    self._act(self._settle(number, job, future))
             self._receive(CLIENTS, self._clients)
             for name, link in self._schedulers.items():
                 self._receive(name, link)
@@ -195,7 +209,7 @@ class _Shell:
         seconds = min(self._logic.next_timer() - time.monotonic(), SLEEP_MAX_S)
         milliseconds = max(0, math.ceil(seconds * 1e3))  # waking early would only spin
         sources: list[Link | int] = [self._clients, *self._schedulers.values(), *self._agents.links]
-        wait([*sources, self._compute.wake_fd], milliseconds / 1e3)
+        wait([*sources, *(thread.wake_fd for thread in self._threads)], milliseconds / 1e3)
 
     def _receive(self, name: str, link: Link) -> None:
         for peer, message in link.receive(RECEIVE_MAX):
@@ -219,9 +233,9 @@ class _Shell:
                 case StartStep():
                     self._submit(effect, partial(self._engine.step, effect.batch))
                 case LoadModel():
-                    self._submit(effect, partial(self._engine.load, effect.deployment))
+                    self._change(effect, partial(self._engine.load, effect.deployment))
                 case UnloadModel():
-                    self._submit(effect, partial(self._engine.unload, effect.model))
+                    self._change(effect, partial(self._engine.unload, effect.model))
                 case ExportBlocks():
                     self._submit(effect, partial(self._kv.export, effect))
                 case ImportBlocks():
@@ -235,26 +249,32 @@ class _Shell:
                 case SetClock(clock_mhz=clock_mhz):
                     self._device.set_clock_mhz(clock_mhz)
                 case ParkDevice():
-                    self._submit(effect, self._built.park)
+                    self._change(effect, self._built.park)
                 case WakeDevice():
-                    self._submit(effect, self._built.wake)
+                    self._change(effect, self._built.wake)
                 case CheckEngine():
-                    self._submit(effect, self._built.check)
+                    self._change(effect, self._built.check)
                 case GiveUp(error=error):
                     self._failure = error
 
-    def _submit(self, effect: EngineEffect, job: Callable[[], object]) -> None:
-        self._watch.begun(time.monotonic())
-        self._compute.submit(effect, job)
+    def _submit(
+        self, effect: EngineEffect, job: Callable[[], object], thread: int = COMPUTE
+    ) -> None:
+        self._watch.begun(thread, time.monotonic())
+        self._threads[thread].submit(effect, job)
 
-    def _settle(self, job: EngineEffect, future: Future[object]) -> list[Effect]:
+    def _change(self, effect: EngineEffect, job: Callable[[], object]) -> None:
+        """As `_submit`, for what changes what is resident."""
+        self._submit(effect, job, len(self._threads) - 1)
+
+    def _settle(self, thread: int, job: EngineEffect, future: Future[object]) -> list[Effect]:
         """Report a job's outcome. Anything but a `FestinaError` is a bug and ends the process."""
         now = time.monotonic()
         error = future.exception()
         if error is not None and not isinstance(error, FestinaError):
             raise error
         outcome = error if error is not None else future.result()
-        self._watch.done(job, outcome, now)
+        self._watch.done(thread, job, outcome, now)
         match job:
             case StartStep():
                 step = cast("StepResult | FestinaError", outcome)

@@ -49,6 +49,8 @@ class Built:
             before is not.
         check: Raises `EngineLostError` where the engine is gone.
         end: Ends the engine, from any thread: a call under way fails soon.
+        loads_beside: Its engine loads and unloads on a second thread while steps of other models
+            run on the first.
     """
 
     device: Device
@@ -59,6 +61,7 @@ class Built:
     wake: Callable[[], None] = lambda: None
     check: Callable[[], None] = lambda: None
     end: Callable[[], None] = lambda: None
+    loads_beside: bool = False
 
     def close(self) -> None:
         """End the engine; the device is closed by itself."""
@@ -86,7 +89,7 @@ def build(gpu: str, config: Config, now: float) -> Built:
     if not isinstance(device, SimulatedDevice):
         return built
     wake_s = device.gpu.wake_ms / 1e3
-    return replace(built, wake=lambda: time.sleep(wake_s))
+    return replace(built, wake=lambda: time.sleep(wake_s), loads_beside=True)
 
 
 def open_engine(gpu: str, config: Config, now: float) -> tuple[Device, Engine]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from pathlib import Path
 from types import TracebackType
 
@@ -48,8 +48,8 @@ class AgentWatch:
         if config.file:
             self._file = TraceFile(Path(config.file), config.bytes_max, lambda e: warn(LOG, e))
             self._trace = AgentTrace(name, device, self._file.add)
-        self._submitted: deque[float] = deque()
-        self._done_at = 0.0
+        self._submitted: defaultdict[int, deque[float]] = defaultdict(deque)
+        self._done_at: defaultdict[int, float] = defaultdict(float)
 
     def __enter__(self) -> AgentWatch:
         return self
@@ -83,14 +83,14 @@ class AgentWatch:
             return message
         return replace(message, account=replace(message.account, lost_events=self._file.lost))
 
-    def begun(self, now: float) -> None:
-        """A job was given to the compute thread, which does one after the other."""
-        self._submitted.append(now)
+    def begun(self, thread: int, now: float) -> None:
+        """A job was given to a thread of the engine, which does one after the other."""
+        self._submitted[thread].append(now)
 
-    def done(self, job: EngineEffect, outcome: object, now: float) -> None:
+    def done(self, thread: int, job: EngineEffect, outcome: object, now: float) -> None:
         """It has ended, well or with an error."""
-        begin = max(self._submitted.popleft(), self._done_at)
-        self._done_at = now
+        begin = max(self._submitted[thread].popleft(), self._done_at[thread])
+        self._done_at[thread] = now
         if isinstance(job, StartStep):
             if self._trace is not None and isinstance(outcome, StepResult):
                 self._trace.step(job.batch, outcome, now)

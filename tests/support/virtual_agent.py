@@ -94,7 +94,8 @@ class FailingEngine:
 
 
 class VirtualAgent:
-    """Event loop, one compute thread and clients, all in virtual time."""
+    """Event loop, one compute thread (`loads_beside`: and one that loads) and clients, all in
+    virtual time."""
 
     def __init__(
         self,
@@ -106,6 +107,7 @@ class VirtualAgent:
         prior=PRIOR,
         table=None,
         clocks=governor,
+        loads_beside=False,
     ):
         self.config = Config(deployments=deployments, agent=agent or AgentConfig())
         self.device = SimulatedDevice(physics.gpu_named("h100"), now=0.0)
@@ -119,6 +121,7 @@ class VirtualAgent:
             self.device,
             self._step_time,
             clocks(table, self.device, self.config.agent),
+            loads_beside=loads_beside,
         )
         self.now = 0.0
         self.seen: dict[tuple[bytes, str], Seen] = {}
@@ -132,7 +135,8 @@ class VirtualAgent:
         self.failures: list[ErrorInfo] = []
         self._events = []
         self._order = itertools.count()
-        self._compute_free = 0.0
+        self._loads_beside = loads_beside
+        self._free_at = [0.0, 0.0]
         self._carry_out(self.logic.on_start(0.0))
 
     def _step_time(self, loaded):
@@ -188,19 +192,19 @@ class VirtualAgent:
                     self._compute(self._step, effect)
                 case LoadModel():
                     self.loads.append(effect.deployment.name)
-                    self._compute(self._load, effect)
+                    self._change(self._load, effect)
                 case UnloadModel():
-                    self._compute(self._unload, effect)
+                    self._change(self._unload, effect)
                 case SetClock():
                     self.device.set_clock_mhz(effect.clock_mhz)
                 case ParkDevice():
-                    self._compute(self._park, effect)
+                    self._change(self._park, effect)
                 case WakeDevice():
                     self.wakes.append(self.now)
                     wake_s = self.device.gpu.wake_ms / 1e3
-                    self._compute(self._run, self.engine.wake, wake_s, self.logic.on_woken)
+                    self._change(self._run, self.engine.wake, wake_s, self.logic.on_woken)
                 case CheckEngine():
-                    self._compute(self._run, self.engine.check, 1e-4, self.logic.on_checked)
+                    self._change(self._run, self.engine.check, 1e-4, self.logic.on_checked)
                 case RequestNote():
                     self.notes.append((self.now, effect))
                 case GiveUp():
@@ -210,11 +214,14 @@ class VirtualAgent:
                 case _:
                     self._deliver(effect.peer, effect.message)
 
-    def _compute(self, run, *arguments):
-        start = max(self.now, self._compute_free)
+    def _compute(self, run, *arguments, thread=0):
+        start = max(self.now, self._free_at[thread])
         duration_s, done = run(*arguments)
-        self._compute_free = start + duration_s
-        self.at(self._compute_free, done)
+        self._free_at[thread] = start + duration_s
+        self.at(self._free_at[thread], done)
+
+    def _change(self, run, *arguments):
+        self._compute(run, *arguments, thread=int(self._loads_beside))
 
     def _step(self, effect):
         try:

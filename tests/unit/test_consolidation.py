@@ -127,6 +127,33 @@ def test_a_gpu_is_woken_for_a_load_that_does_not_fit(planner, table):
     assert planner.wake([full, unsettled]) is None
 
 
+def test_those_that_stay_have_memory_for_all_that_was_asked_for_of_late(planner, table):
+    """All four models fill one GPU: loaded elsewhere or not at all, they would take turns."""
+    asked = [model.name for model in MODELS]
+    idle = [gpu(name, table) for name in "abc"]
+    assert len(planner.empty(idle, wanted=asked)) == 1
+    twice = tuple(dataclasses.replace(m, name=f"{m.name}-{n}") for m in MODELS for n in (0, 1, 2))
+    larger = ConsolidationPlanner({KIND: table}, twice, ConsolidationRules(drains=3))
+    several = [gpu(name, table) for name in "abcde"]
+    assert len(larger.empty(several)) == 3
+    assert len(larger.empty(several, wanted=[m.name for m in twice])) == 2
+    assert larger.empty(several[:3], wanted=[m.name for m in twice]) == ()
+    assert len(larger.empty(several[:3], wanted=["unknown"])) == 2
+
+
+def test_a_gpu_is_woken_for_models_that_do_not_fit(planner, table):
+    asleep = gpu("z", table, parked=True, open=False)
+    small = dataclasses.replace(gpu("a", table), memory_bytes=40 << 30)
+    assert planner.wake([small, asleep], wanted=["m0"]) is None
+    found = planner.wake([small, asleep], wanted=["m0", "m2", "m3"])
+    assert (found.gpu, found.overloaded) == ("z", "")
+    assert "memory" in found.why
+    running = dataclasses.replace(small, models=(busy("m0"), busy("m2"), busy("m3")))
+    assert planner.wake([running, asleep]) is not None
+    unsettled = dataclasses.replace(asleep, settled=False)
+    assert planner.wake([small, unsettled], wanted=["m0", "m2", "m3"]) is None
+
+
 def test_no_gpu_is_woken_while_another_one_can_help(planner, table):
     gpus = [
         gpu("a", table, busy("m2", 30, 40.0), busy("m1", 1, 0.05)),

@@ -44,12 +44,14 @@ class Planned:
         self.to_empty = ()
         self.to_wake = None
         self.asked = []
+        self.wanted = set()
 
-    def empty(self, gpus, growth_per_s=0.0):
+    def empty(self, gpus, growth_per_s=0.0, wanted=()):
         self.asked.append((gpus, growth_per_s))
+        self.wanted = set(wanted)
         return self.to_empty
 
-    def wake(self, gpus):
+    def wake(self, gpus, wanted=()):
         return self.to_wake
 
     def paper(self, gpus, demands):
@@ -243,6 +245,7 @@ def test_demand_is_counted_from_the_summaries(bench):
     of_a, of_b = (gpu.models[0] for gpu in gpus)
     assert of_a.prompts_per_s == pytest.approx(2 * of_b.prompts_per_s)
     assert of_a.prompt_tokens == pytest.approx(10.0)
+    assert bench.planner.wanted == {"m"}
 
 
 def test_who_does_not_answer_is_left_alone(bench):
@@ -271,11 +274,11 @@ class Greedy(Planned):
         super().__init__()
         self.rng = random.Random(seed)
 
-    def empty(self, gpus, growth_per_s=0.0):
+    def empty(self, gpus, growth_per_s=0.0, wanted=()):
         found = [gpu for gpu in gpus if gpu.open and gpu.settled]
         return (Empty(self.rng.choice(found).name, (), 1.0, 10.0),) if len(found) > 1 else ()
 
-    def wake(self, gpus):
+    def wake(self, gpus, wanted=()):
         found = [gpu for gpu in gpus if gpu.parked and gpu.settled]
         return (
             WakeUp(self.rng.choice(found).name, "a") if found and self.rng.random() < 0.7 else None

@@ -95,6 +95,7 @@ class AgentLogic:
         device: Read for sensors and told of finished steps; clocks are set by effect only.
         step_time: Makes the predictor of a model's steps on this device.
         clocks: Chooses the device's clock; None leaves it alone.
+        loads_beside: The engine can load a model while steps of others run.
     """
 
     def __init__(
@@ -104,6 +105,8 @@ class AgentLogic:
         device: Device,
         step_time: Callable[[LoadedModel], StepTime],
         clocks: DeviceClock | None = None,
+        *,
+        loads_beside: bool = False,
     ) -> None:
         self._identity = identity
         self._config = config
@@ -115,7 +118,14 @@ class AgentLogic:
         self._power = PowerState(device)
         self._models = ModelTable(config.deployments, self._power)
         self._serving = Serving(config, identity.epoch, device, self._scheduler, self._models)
-        self._steps = Stepper(self._scheduler, self._models, device, clocks, self._serving)
+        self._steps = Stepper(
+            self._scheduler,
+            self._models,
+            device,
+            clocks,
+            self._serving,
+            loads_beside=loads_beside,
+        )
         standby = bool(config.scheduler.standby_endpoint)
         self._links = SchedulerLinks(self._register(), config.link, standby=standby)
         leave = Leave(identity.agent, identity.epoch)

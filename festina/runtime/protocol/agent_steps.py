@@ -16,7 +16,7 @@ from festina.runtime.protocol.agent_effects import Effect, SetClock, StartStep
 from festina.runtime.protocol.agent_models import ModelTable
 from festina.runtime.protocol.agent_serving import Serving
 from festina.runtime.protocol.request_notes import RequestNote, note
-from festina.types import OperatingPoint, Phase
+from festina.types import ModelState, OperatingPoint, Phase
 
 LOSSES_MAX = 3
 """A request without a new token in so many steps in which the engine was lost ends."""
@@ -46,7 +46,10 @@ class Stepper:
         device: Device,
         clocks: DeviceClock | None,
         serving: Serving,
+        *,
+        loads_beside: bool = False,
     ) -> None:
+        self._loads_beside = loads_beside
         self._scheduler = scheduler
         self._models = models
         self._device = device
@@ -71,7 +74,7 @@ class Stepper:
     def pump(self, now: float) -> list[Effect]:
         """Start what should run now."""
         self.wait_until = float("inf")
-        if self.stopped or self._models.changing:
+        if self.stopped or self._hindered():
             return []
         effects = self._set_clock(now)
         self._locate()
@@ -93,6 +96,13 @@ class Stepper:
             if not request.begun:
                 request.begun = True
                 yield note(request, "prefill", now)
+
+    def _hindered(self) -> bool:
+        """Whether the engine has to become what it should be before it can do a step."""
+        if not self._loads_beside:
+            return self._models.changing
+        ready = ModelState.READY  # what has a lane and is not ready was lost, and is coming back
+        return any(self._models[name].state is not ready for name in self._scheduler.lanes)
 
     def _locate(self) -> None:
         """Tell the scheduler where a step that starts now would run."""

@@ -197,10 +197,11 @@ class ConsolidatorLogic:
         if self._settings.policy == "paper":  # which plans when a keep-alive has expired
             due, self._expired = self._expired, False
             return None, self._planner.paper(gpus, self._window.demands()) if due else ()
-        wake = self._planner.wake(gpus)
+        wanted = self._window.demands()
+        wake = self._planner.wake(gpus, wanted)
         if wake is not None:
             return wake, ()
-        return None, self._planner.empty(gpus, growth_per_s)
+        return None, self._planner.empty(gpus, growth_per_s, wanted)
 
     def _advance(self, agents: dict[str, AgentInfo], now: float) -> list[Direct]:
         orders: list[Direct] = []
