@@ -260,10 +260,12 @@ def test_a_repeated_submit_is_placed_anew_if_its_agent_was_restarted(logic: Sche
 
 
 def test_tickets_of_a_later_scheduler_are_larger(view: FakeView, logic: SchedulerLogic):
-    first = only(logic.on_message(CLIENT, submit(), 0.0))
-    later = SchedulerLogic(CONFIG, FakeView(), EPOCH + 10)
+    """A client takes none below one that it gave up; epochs are microseconds."""
+    view.room = 1000
+    tickets = [only(logic.on_message(CLIENT, submit(f"r{n}"), 0.0)).ticket for n in range(500)]
+    later = SchedulerLogic(CONFIG, FakeView(), EPOCH + 500)
     later.on_message(AGENT, register(), 0.0)
-    assert only(later.on_message(CLIENT, submit(), 0.0)).ticket > first.ticket
+    assert only(later.on_message(CLIENT, submit(), 0.0)).ticket > max(tickets)
 
 
 def test_an_agent_is_welcomed(empty: SchedulerLogic, view: FakeView):

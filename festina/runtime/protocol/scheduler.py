@@ -163,7 +163,7 @@ class SchedulerLogic:
         self._tick = 0.0
         self._view = view
         self._epoch = epoch
-        self._ticket = epoch
+        self._ticket = epoch  # microseconds: it gives out fewer before its successor starts
         self._agents: dict[str, _Agent] = {}
         self._slots: dict[int, _Agent] = {}
         self._silent: set[int] = set()

@@ -20,6 +20,9 @@ from festina.simulator.faults.plan import Plan
 from festina.simulator.faults.profiles import Profiles
 from festina.simulator.faults.watch import Watch
 
+EPOCH_STEP = 1000
+"""Epochs of processes are microseconds, so no scheduler gives out as many tickets as lie between."""
+
 TIMER_S_MIN = 1e-4
 """A timer that is due at once waits that long, as a loop has to come round."""
 
@@ -55,7 +58,7 @@ class Site:
     watch: Watch
     profiles: Profiles
     parts: Parts
-    epochs: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    epochs: Iterator[int] = field(default_factory=lambda: itertools.count(1, EPOCH_STEP))
     memory: Memory = field(default_factory=dict)
 
 
