@@ -21,7 +21,7 @@ from festina.simulator.faults.profiles import Profiles
 from festina.simulator.faults.watch import Watch
 
 EPOCH_STEP = 1000
-"""Epochs of processes are microseconds, so no scheduler gives out as many tickets as lie between."""
+"""Epochs are microseconds of a start: more tickets lie between than a scheduler gives out."""
 
 TIMER_S_MIN = 1e-4
 """A timer that is due at once waits that long, as a loop has to come round."""
