@@ -110,6 +110,7 @@ async def moved(endpoint: str, mover: Mover, rng: random.Random, batch: int):
         return list(zip(chosen, await asyncio.gather(*tasks), strict=True))
 
 
+@pytest.mark.timeout(300 + 4 * MOVES)
 def test_tokens_are_the_same_wherever_and_however_often_it_moves(served):
     cluster, mover = served
     expected = asyncio.run(unmoved(cluster.endpoint))
