@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ pytestmark = [
     pytest.mark.skipif(not can_make_hosts(), reason="needs root, to make network namespaces"),
     pytest.mark.timeout(180),
 ]
-SHORT_TOKENS, LONG_TOKENS = 16, 240
+SHORT_TOKENS, LONG_TOKENS = 16, 320
 PLACES = [
     ("near", "near", "agent.send.KvBlocks=stop@30"),
     ("far", "far", "agent.send.Handover=stop"),
@@ -66,13 +65,13 @@ def test_requests_move_from_host_to_host(hosts: Hosts, tmp_path: Path):
     eventually(lambda: client.agents() == ["near"])
     assert client.run(requests=1, max_tokens=LONG_TOKENS) == {"complete near": 1}
     cluster.join("far", host=1)
-    eventually(lambda: client.agents() == ["far", "near"])
+    eventually(lambda: operator.ready("far", "near"))
     for source, target, method in (("near", "far", "copy"), ("far", "near", "recompute")):
         client.tell(requests=6, max_tokens=LONG_TOKENS, moves=True)
         eventually(lambda: sum(operator.busy().values()) == 6)
+        operator.move(target, source)
+        eventually(lambda s=source, t=target: operator.busy() == {s: 6, t: 0})
         operator.move(source, target, method)
-        time.sleep(0.5)
-        operator.move(target, source, "copy")
         ends = client.hear()
         assert ends.pop("moves") >= 6, ends
         assert sum(ends.values()) == 6
@@ -95,7 +94,7 @@ def test_a_link_that_is_cut_in_the_middle_of_a_move(
         for host, name in enumerate(AGENTS)
     }
     client, operator = cluster.client(), cluster.operator()
-    eventually(lambda: set(operator.busy()) == set(AGENTS))
+    eventually(lambda: operator.ready(*AGENTS))
     assert sum(client.run(requests=1, max_tokens=LONG_TOKENS).values()) == 1
     client.tell(requests=4, max_tokens=LONG_TOKENS)
     eventually(lambda: sum(operator.busy().values()) == 4)

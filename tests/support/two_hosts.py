@@ -60,6 +60,11 @@ class Operator(Teller):
         """Requests of each agent, those that move included."""
         return self.ask(busy=True)
 
+    def ready(self, *agents: str) -> bool:
+        """Whether each of them can take requests and moves."""
+        models = self.ask(ready=True)
+        return all(models.get(agent) for agent in agents)
+
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s

@@ -12,6 +12,7 @@ import zmq
 from festina.config import Config, LinkConfig, SecurityConfig
 from festina.messages import AnyMessage, Cluster, Direct, Directed, GetCluster, Migrate
 from festina.runtime.transport import Link, connect_scheduler
+from festina.types import ModelState
 
 PATIENCE_S = 20.0
 
@@ -45,6 +46,14 @@ def busy(link: Link) -> dict[str, int]:
     }
 
 
+def ready(link: Link) -> dict[str, int]:
+    """How many models each agent can run."""
+    return {
+        info.agent: sum(model.state is ModelState.READY for model in info.summary.models)
+        for info in answer(link, GetCluster(), Cluster).agents
+    }
+
+
 def main(endpoint: str, identity: str, heartbeat_s: float, missed_max: int) -> None:
     config = Config(
         link=LinkConfig(heartbeat_s=heartbeat_s, missed_max=missed_max),
@@ -53,7 +62,10 @@ def main(endpoint: str, identity: str, heartbeat_s: float, missed_max: int) -> N
     with zmq.Context() as context, connect_scheduler(context, endpoint, config) as link:
         for plan, line in enumerate(sys.stdin, start=1):
             order = json.loads(line)
-            said = busy(link) if order.get("busy") else move(link, plan, **order)
+            if order.get("busy"):
+                said = busy(link)
+            else:
+                said = ready(link) if order.get("ready") else move(link, plan, **order)
             sys.stdout.write(json.dumps(said) + "\n")
             sys.stdout.flush()
 
