@@ -28,9 +28,11 @@ test: setup lint cpp-test
 	$(BIN)/pytest
 
 # Many more hostile frames and faulty networks than `make test` tries
+FUZZ_FRAMES ?= 10000000
 fuzz: setup
 	FESTINA_FUZZ_EXAMPLES=100000 FESTINA_NETWORK_SEEDS=2000 $(BIN)/pytest --timeout 0 \
 	  tests/unit/test_messages_fuzz.py tests/simulation/test_network.py
+	$(BIN)/python -m bench.fuzz --frames $(FUZZ_FRAMES) --jobs 2
 
 # Crashes, cuts and lost messages in virtual time, against DESIGN's promises; SEEDS=10000 for more
 SEEDS ?= 200

@@ -13,16 +13,19 @@ import io
 import math
 import warnings
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from festina.errors import BadRequestError
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 ROWS_MAX = 10_000_000
 TOKENS_MAX = 2**20
@@ -87,9 +90,22 @@ def read_text(path: Path) -> str:
         raise BadRequestError(f"cannot read {path}: {error}", field="trace") from error
 
 
-def header_of(text: str) -> list[str]:
-    """Column names: the first line."""
-    return next(csv.reader([text[: text.find("\n") + 1 or len(text)]]), [])
+def header_of(path: Path, text: str) -> list[str]:
+    """Column names: the first line.
+
+    Raises:
+        BadRequestError: It is no line of CSV: it holds a carriage return in the middle, say.
+    """
+    return next(_rows(path, csv.reader([text[: text.find("\n") + 1 or len(text)]])), [])
+
+
+def _rows(path: Path, reader: Reader) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise BadRequestError(
+            f"no line of CSV: {error}", field=f"{path}:{reader.line_num}", expected="CSV"
+        ) from error
 
 
 def columns_of(path: Path, text: str, cells: Mapping[str, Cell]) -> dict[str, NDArray[Any]]:
@@ -104,7 +120,7 @@ def columns_of(path: Path, text: str, cells: Mapping[str, Cell]) -> dict[str, ND
         BadRequestError: A column is absent or the table is empty (`field` is `trace`), or a value
             is wrong (`FILE:LINE:COLUMN`).
     """
-    header = header_of(text)
+    header = header_of(path, text)
     if not set(cells) <= set(header):
         raise BadRequestError(
             f"{path} has the columns {', '.join(sorted(header)) or 'none'}",
@@ -211,10 +227,11 @@ def _cell_by_cell(
     path: Path, text: str, header: list[str], cells: Mapping[str, Cell]
 ) -> dict[str, NDArray[Any]]:
     reader = csv.reader(io.StringIO(text))
-    next(reader, None)
+    rows = _rows(path, reader)
+    next(rows, None)
     values: dict[str, list[Any]] = {name: [] for name in cells}
     places = [(name, cell, header.index(name)) for name, cell in cells.items()]
-    for row in filter(None, reader):
+    for row in filter(None, rows):
         for name, cell, place in places:
             values[name].append(_value(path, reader.line_num, name, cell, row[place : place + 1]))
     return {

@@ -74,7 +74,7 @@ def parse_columns(path: Path, text: str) -> TraceColumns:
         BadRequestError: The file has other columns, or a value is wrong; `field` is
             `FILE:LINE:COLUMN`.
     """
-    header = set(table.header_of(text))
+    header = set(table.header_of(path, text))
     if header >= set(_AZURE):
         columns = table.columns_of(path, text, _AZURE)
         stamps, inputs, outputs = (columns[name] for name in _AZURE)

@@ -107,3 +107,18 @@ def test_models_are_assigned_by_weight_and_seed():
 def test_models_are_renamed_where_asked():
     rows = [TraceRow(0.0, "0", 1, 1), TraceRow(0.0, "x", 1, 1)]
     assert [row.model for row in rename_models(rows, {"0": "chat"})] == ["chat", "x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        pytest.param("t_s,input_tokens\rx,output_tokens\n0,1,2\n", 1, id="header"),
+        pytest.param('t_s,input_tokens,output_tokens\n0,"1",2\r3\n', 2, id="row"),
+    ],
+)
+def test_a_carriage_return_in_a_line_is_refused_with_its_place(tmp_path, text, line):
+    path = tmp_path / "trace.csv"
+    path.write_text(text, newline="")
+    with pytest.raises(BadRequestError, match="no line of CSV") as caught:
+        read_trace(path)
+    assert caught.value.field == f"{path}:{line}"

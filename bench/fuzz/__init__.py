@@ -1,0 +1,1 @@
+"""Damaged frames, bodies and files for everything that reads what another wrote."""
