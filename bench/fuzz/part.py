@@ -20,6 +20,8 @@ from bench.fuzz.target import Tally, Target, run_round
 HANG_S = 5.0
 NATIVE_HANG_S = 30.0
 """For code that does not come back to Python: no signal handler runs meanwhile."""
+FIRST_LOOK_S = 30.0
+"""The corpus takes its time, and is no input."""
 
 TARGETS: dict[str, tuple[Callable[[Path], Target], float]] = {
     "wire": (frames.wire, 0.40),
@@ -90,7 +92,7 @@ def _watch(tally: Tally) -> None:
         seen[0] = tally.inputs
 
     signal.signal(signal.SIGALRM, look)
-    signal.setitimer(signal.ITIMER_REAL, NATIVE_HANG_S, HANG_S)  # the corpus takes its time
+    signal.setitimer(signal.ITIMER_REAL, FIRST_LOOK_S, HANG_S)
     faulthandler.dump_traceback_later(2 * NATIVE_HANG_S, exit=True)
 
 

@@ -1,5 +1,7 @@
 """The fuzzer: its targets stand a short run, a round comes back, and what crashes is told."""
 
+import subprocess
+import sys
 from random import Random
 
 import pytest
@@ -57,3 +59,26 @@ def test_a_child_that_dies_is_a_crash_with_its_round():
 
 def test_damage_leaves_what_is_intact():
     assert mutate(b"abc", [b"abc"], Random(0), 16) == b"abc"
+
+
+HANGS = """
+from bench.fuzz import part
+from bench.fuzz.target import Target
+
+def spin(_):
+    while True:
+        pass
+
+part.HANG_S, part.NATIVE_HANG_S = 0.2, 20.0
+part.FIRST_LOOK_S = 0.1
+part.TARGETS["spin"] = (lambda _: Target([b"a"], lambda: spin), 1.0)
+found = part.run_part("spin", 1, 0, 1, None)
+print(found.hang, found.inputs, found.round)
+"""
+
+
+def test_an_input_that_does_not_end_is_a_hang():
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS], capture_output=True, text=True, check=True, timeout=50
+    )
+    assert done.stdout.split() == ["True", "1", "0"]
