@@ -34,6 +34,10 @@ from festina.errors import ConfigError
 from festina.types import Slo
 
 ENV_PREFIX = "FESTINA_"
+
+DEPTH_MAX = 8
+"""Levels of settings and more: none is deeper than four."""
+
 ENV_FILE = "FESTINA_CONFIG"
 _NO_SETTINGS = frozenset({ENV_FILE, "FESTINA_FAILPOINTS", "FESTINA_FAILPOINTS_SEED"})
 """Variables with the prefix that say something else; see `festina.runtime.failpoints`."""
@@ -213,12 +217,26 @@ def _flag_layer(flags: Mapping[str, object]) -> Layer:
     return layer
 
 
-def _sourced(value: object, source: str, *, text: bool) -> Raw:
-    """`value` with its source at every leaf; mappings and lists stay open for merging."""
+def _sourced(value: object, source: str, *, text: bool, depth: int = 0) -> Raw:
+    """`value` with its source at every leaf; mappings and lists stay open for merging.
+
+    Raises:
+        ConfigError: It is nested deeper than any setting, perhaps in itself: YAML has references.
+    """
+    if depth > DEPTH_MAX:
+        raise ConfigError(
+            f"{source} is nested deeper than {DEPTH_MAX} levels",
+            field="config",
+            expected="settings as they are in docs/settings.md",
+        )
+
+    def inner(item: object) -> Raw:
+        return _sourced(item, source, text=text, depth=depth + 1)
+
     if isinstance(value, dict):
-        return {str(key): _sourced(item, source, text=text) for key, item in value.items()}
+        return {str(key): inner(item) for key, item in value.items()}
     if isinstance(value, list):
-        return _Sourced([_sourced(item, source, text=text) for item in value], source, text)
+        return _Sourced([inner(item) for item in value], source, text)
     return _Sourced(value, source, text)
 
 

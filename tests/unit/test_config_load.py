@@ -130,6 +130,13 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
     assert caught.value.field == "config"
 
 
+@pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: *a}", "a: " + "[" * 500 + "]" * 500])
+def test_a_file_that_is_nested_in_itself_or_too_deeply_is_refused(tmp_path, text):
+    with pytest.raises(ConfigError, match="nested deeper") as caught:
+        load(write(tmp_path, text))
+    assert caught.value.field == "config"
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ConfigError):
         load(tmp_path / "nowhere.yaml")
