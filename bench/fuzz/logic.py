@@ -8,39 +8,21 @@ from random import Random
 
 from bench.fuzz.frames import wire_corpus
 from bench.fuzz.target import Target
-from tests.unit.test_messages_fuzz import NoGpu
-
-from festina.config import Config, DeploymentConfig
-from festina.control.step_time import LearnedStepTime
-from festina.device import physics
-from festina.device.simulated import SimulatedDevice
-from festina.engine.simulated import SimulatedEngine
-from festina.errors import ProtocolError
-from festina.messages import AnyMessage, Generate, Submit, decode, encode
-from festina.runtime.agent_device import gpu_prior
-from festina.runtime.protocol.agent import AgentIdentity, AgentLogic
-from festina.runtime.protocol.agent_effects import LoadModel, StartStep, UnloadModel
-from festina.runtime.protocol.client import ClientLogic
-from festina.runtime.protocol.client_effects import ClientLimits
-from festina.runtime.protocol.effects import Send
-from festina.runtime.protocol.request import Job
-from festina.runtime.protocol.scheduler import SchedulerLogic
-
-ENDPOINT = "tcp://127.0.0.1:7101"
-EFFECTS_MAX = 50
-CONFIG = Config(
-    deployments=(
-        DeploymentConfig(name="chat", weights="sim:llama-8b", kv_tokens=256, context_tokens=128),
-    )
+from tests.support.no_gpu import (
+    CONFIG,
+    ENDPOINT,
+    JOB,
+    NoGpu,
+    NoGpuAgent,
+    loaded_engine,
+    read,
 )
 
-
-def read(frame: bytes) -> AnyMessage | ProtocolError:
-    """As a link does."""
-    try:
-        return decode(frame)
-    except ProtocolError as error:
-        return error
+from festina.errors import ProtocolError
+from festina.messages import encode
+from festina.runtime.protocol.client import ClientLogic
+from festina.runtime.protocol.client_effects import ClientLimits
+from festina.runtime.protocol.scheduler import SchedulerLogic
 
 
 def scheduler(_: Path) -> Target:
@@ -66,37 +48,15 @@ def scheduler(_: Path) -> Target:
 
 def agent(_: Path) -> Target:
     """Clients, other agents and the scheduler say anything; what the agent asks for is done."""
-    device = SimulatedDevice(physics.gpu_named("H100-SXM5-80GB"), now=0.0)
-    engine = SimulatedEngine(device, clock=lambda: 0.0, sleep=lambda _: None)
-    model = engine.load(CONFIG.deployments[0])
+    engine, model = loaded_engine()
 
     def start() -> Callable[[bytes], None]:
-        logic = AgentLogic(
-            AgentIdentity("gpu0", 0, ENDPOINT),
-            CONFIG,
-            SimulatedDevice(physics.gpu_named("H100-SXM5-80GB"), now=0.0),
-            lambda m: LearnedStepTime(gpu_prior(m)),
-        )
-        clock = _Clock(0.05)
-        todo = list(logic.on_start(0.0))
+        one = NoGpuAgent(engine, model)
 
         def take(frame: bytes) -> None:
-            now = clock.tick()
             link = "scheduler" if len(frame) % 3 == 0 else "clients"
-            peer = b"" if link == "scheduler" else b"a"
             message = read(frame)
-            todo.extend(logic.on_message(link, peer, message, now))
-            todo.extend(logic.on_timer(now))
-            for _ in range(min(len(todo), EFFECTS_MAX)):
-                match todo.pop(0):
-                    case Send(message=sent):
-                        encode(sent)
-                    case LoadModel():
-                        todo.extend(logic.on_loaded("chat", model, now))
-                    case UnloadModel():
-                        todo.extend(logic.on_unloaded("chat", None, now))
-                    case StartStep(step_id, batch):
-                        todo.extend(logic.on_step_done(step_id, engine.step(batch), now))
+            one.take(link, b"" if link == "scheduler" else b"a", message, 0.05)
             if isinstance(message, ProtocolError):
                 raise message
 
@@ -115,9 +75,7 @@ def client(_: Path) -> Target:
         def take(frame: bytes) -> None:
             now = clock.tick()
             if logic.in_flight == 0:
-                name = "r"
-                generate = Generate(name, "chat", 0, 0, 8, 0.0, text="a")
-                logic.start(Job(Submit(name, "chat", 1, 8), generate), now)
+                logic.start(JOB, now)
             message = read(frame)
             peer = ENDPOINT.encode() if len(frame) & 1 else b""
             logic.on_message(peer, message, now)

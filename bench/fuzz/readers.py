@@ -10,7 +10,7 @@ import msgspec
 from bench.fuzz.target import Target
 from tests.support.gateway_backend import RoteBackend
 from tests.support.gguf_files import write_gguf
-from tests.unit.test_profile_files import HEAD, ROWS
+from tests.support.profile_text import HEAD, ROWS
 
 from festina.config import Config, DeploymentConfig
 from festina.config_load import load

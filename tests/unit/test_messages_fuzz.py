@@ -9,36 +9,23 @@ import os
 import random
 from typing import get_args
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import inspect
+from no_gpu import CONFIG, ENDPOINT, JOB, NoGpu, NoGpuAgent, loaded_engine, read
 
-from festina.config import Config, DeploymentConfig
-from festina.control.step_time import LearnedStepTime
-from festina.device import physics
-from festina.device.simulated import SimulatedDevice
+from festina.engine.base import LoadedModel
 from festina.engine.simulated import SimulatedEngine
 from festina.errors import ProtocolError
-from festina.messages import AnyMessage, Failed, Generate, Submit, decode, encode
-from festina.runtime.agent_device import gpu_prior
-from festina.runtime.protocol.agent import AgentIdentity, AgentLogic
-from festina.runtime.protocol.agent_effects import LoadModel, StartStep, UnloadModel
+from festina.messages import AnyMessage, Failed, Submit, decode, encode
 from festina.runtime.protocol.client import ClientLogic
 from festina.runtime.protocol.client_effects import ClientLimits
 from festina.runtime.protocol.effects import Send
-from festina.runtime.protocol.request import Job
 from festina.runtime.protocol.scheduler import SchedulerLogic
 
 EXAMPLES = int(os.environ.get("FESTINA_FUZZ_EXAMPLES", "100"))
 many = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-ENDPOINT = "tcp://127.0.0.1:7101"
-CONFIG = Config(
-    deployments=(
-        DeploymentConfig(name="chat", weights="sim:llama-8b", kv_tokens=256, context_tokens=128),
-    )
-)
 
 
 def values(kind: inspect.Type) -> st.SearchStrategy:
@@ -96,14 +83,6 @@ def mutated(draw: st.DrawFn) -> bytes:
 frames = valid | mutated() | st.binary(max_size=64) | st.binary(max_size=64).map(b"\x01".__add__)
 
 
-def read(frame: bytes) -> AnyMessage | ProtocolError:
-    """As a link does."""
-    try:
-        return decode(frame)
-    except ProtocolError as error:
-        return error
-
-
 @many
 @given(messages)
 def test_every_message_comes_back_equal(message: AnyMessage):
@@ -115,38 +94,6 @@ def test_every_message_comes_back_equal(message: AnyMessage):
 def test_a_frame_that_was_damaged_is_a_message_or_a_typed_error(frame: bytes):
     message = read(frame)
     assert message.field if isinstance(message, ProtocolError) else type(message) in KINDS
-
-
-class NoGpu:
-    """A view that takes GPUs and places nothing beyond the first."""
-
-    def __init__(self) -> None:
-        self.slots: set[int] = set()
-
-    def add_gpu(self, *_: object) -> int:
-        slot = max(self.slots, default=-1) + 1
-        self.slots.add(slot)
-        return slot
-
-    def remove_gpu(self, slot: int) -> None:
-        self.slots.remove(slot)
-
-    def update(self, slot: int, summary: object) -> None:
-        assert slot in self.slots
-
-    def place(self, *_: object) -> object:
-        return msgspec.structs.replace(_Decision(), slot=min(self.slots))
-
-    def reserve(self, slot: int, *_: object) -> None:
-        assert slot in self.slots
-
-    def expire(self, now: float) -> int:
-        return 0
-
-
-class _Decision(msgspec.Struct):
-    slot: int = 0
-    action: str = "load"
 
 
 peers = st.sampled_from([b"a", b"b"])
@@ -165,41 +112,18 @@ def test_no_frame_stops_the_scheduler(arrivals: list[tuple[bytes, bytes]]):
 
 
 @pytest.fixture(scope="module")
-def loaded() -> tuple[SimulatedDevice, SimulatedEngine, object]:
-    device = SimulatedDevice(physics.gpu_named("H100-SXM5-80GB"), now=0.0)
-    engine = SimulatedEngine(device, clock=lambda: 0.0, sleep=lambda _: None)
-    return device, engine, engine.load(CONFIG.deployments[0])
+def loaded() -> tuple[SimulatedEngine, LoadedModel]:
+    return loaded_engine()
 
 
 @many
 @given(arrivals=steps, link=st.sampled_from(["clients", "scheduler"]))
 def test_no_frame_stops_an_agent(loaded: tuple, arrivals: list, link: str):
-    _, engine, model = loaded
-    device = SimulatedDevice(physics.gpu_named("H100-SXM5-80GB"), now=0.0)
-    logic = AgentLogic(
-        AgentIdentity("gpu0", 0, ENDPOINT), CONFIG, device, lambda m: LearnedStepTime(gpu_prior(m))
-    )
-    now = 0.0
-    todo = list(logic.on_start(now))
+    one = NoGpuAgent(*loaded, step_s=0.01)
     for peer, frame in arrivals:
-        now += 0.05
-        todo += logic.on_message(link, peer if link == "clients" else b"", read(frame), now)
-        todo += logic.on_timer(now)
-        for _ in range(50):
-            if not todo:
-                break
-            effect = todo.pop(0)
-            match effect:
-                case Send():
-                    encode(effect.message)
-                case LoadModel():
-                    todo += logic.on_loaded("chat", model, now)
-                case UnloadModel():
-                    todo += logic.on_unloaded("chat", None, now)
-                case StartStep(step_id, batch):
-                    now += 0.01
-                    todo += logic.on_step_done(step_id, engine.step(batch), now)
-    ends = logic.on_stop(now)
+        one.take(link, peer if link == "clients" else b"", read(frame), 0.05)
+    logic = one.logic
+    ends = logic.on_stop(one.now)
     assert len(logic.requests) == 0
     assert sum(isinstance(e.message, Failed) for e in ends if isinstance(e, Send)) <= len(arrivals)
 
@@ -208,7 +132,7 @@ def test_no_frame_stops_an_agent(loaded: tuple, arrivals: list, link: str):
 @given(st.lists(st.tuples(st.sampled_from([b"", ENDPOINT.encode()]), frames), max_size=12))
 def test_no_frame_stops_a_client_and_each_request_ends_once(arrivals: list):
     logic = ClientLogic(CONFIG.link, ClientLimits(), random.Random(0))
-    logic.start(Job(Submit("r", "chat", 1, 8), Generate("r", "chat", 0, 0, 8, 0.0, text="a")), 0.0)
+    logic.start(JOB, 0.0)
     effects = []
     for second, (peer, frame) in enumerate(arrivals):
         effects += logic.on_message(peer, read(frame), second / 4)
