@@ -139,8 +139,8 @@ class _Aside(logging.Handler):
             self._handler.handle(record)
 
 
-class JsonLines(logging.Formatter):
-    """A record as one line of JSON.
+class _Lines(logging.Formatter):
+    """A record as one line.
 
     Args:
         process: Name of this process.
@@ -149,6 +149,10 @@ class JsonLines(logging.Formatter):
     def __init__(self, process: str) -> None:
         super().__init__()
         self._process = process
+
+
+class JsonLines(_Lines):
+    """In JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -165,16 +169,8 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
-class TextLines(logging.Formatter):
-    """A record as one line for people.
-
-    Args:
-        process: Name of this process.
-    """
-
-    def __init__(self, process: str) -> None:
-        super().__init__()
-        self._process = process
+class TextLines(_Lines):
+    """For people."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""

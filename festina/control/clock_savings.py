@@ -24,6 +24,7 @@ class ClockSavings:
         self.saved_j = 0.0
         self._table: ProfileTable | None = None
         self._now: float | None = None
+        self._state: tuple[int, ProfileTable | None] = (0, None)
         self._idle_saved_w = 0.0
 
     def advance(self, now: float, clock_mhz: int, *, awake: bool) -> None:
@@ -37,7 +38,10 @@ class ClockSavings:
         if self._now is not None:
             self.saved_j += self._idle_saved_w * (now - self._now)
         self._now = now
-        self._idle_saved_w = self._at(clock_mhz) if awake and self._table is not None else 0.0
+        state = clock_mhz if awake else 0, self._table
+        if state != self._state:  # it is asked with each message, and clocks change seldom
+            self._state = state
+            self._idle_saved_w = _idle_saved_w(*state)
 
     def step(self, step_time: StepTime, work: StepWork, point: OperatingPoint) -> None:
         """A step is over that ran there. Its idle power is part of `advance`."""
@@ -51,10 +55,10 @@ class ClockSavings:
         energy_j = latency_ms * power_w / 1e3
         self.saved_j += float(energy_j[-1] - energy_j[clock])
 
-    def _at(self, clock_mhz: int) -> float:
-        """Watts that an idle device draws less than at its highest clock."""
-        table = self._table
-        if table is None or not clock_mhz:
-            return 0.0
-        clock = nearest_clock_mhz(table, clock_mhz)
-        return table.idle_w(table.clocks_mhz[-1]) - table.idle_w(clock)
+
+def _idle_saved_w(clock_mhz: int, table: ProfileTable | None) -> float:
+    """Watts that an idle device draws less than at its highest clock."""
+    if table is None or not clock_mhz:
+        return 0.0
+    clock = nearest_clock_mhz(table, clock_mhz)
+    return table.idle_w(table.clocks_mhz[-1]) - table.idle_w(clock)

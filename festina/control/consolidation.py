@@ -282,11 +282,11 @@ class ConsolidationPlanner:
         """
         known = [gpu for gpu in gpus if gpu.kind in self._kinds]
         spare = self._spare_bytes(known, wanted)
-        known = [replace(g, settled=g.settled and _room_bytes(g) <= spare) for g in known]
         rooms = {gpu.name: _room_bytes(gpu) for gpu in known}
+        known = [gpu if rooms[gpu.name] <= spare else replace(gpu, settled=False) for gpu in known]
         chosen: list[Empty] = []
         for one in self._drains(known, growth_per_s):
-            if rooms[one.gpu] <= spare:
+            if rooms[one.gpu] <= spare:  # what an earlier one has left of it
                 spare -= rooms[one.gpu]
                 chosen.append(one)
         return tuple(chosen)

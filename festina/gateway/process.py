@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,7 @@ def _watch_of(config: TraceConfig) -> Iterator[GatewayWatch]:
     if not config.file:
         yield GatewayWatch()
         return
-    with TraceFile(Path(config.file), config.bytes_max, partial(warn, LOG)) as file:
+    with closing(TraceFile(Path(config.file), config.bytes_max, partial(warn, LOG))) as file:
         yield GatewayWatch(file.add)
 
 

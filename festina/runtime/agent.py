@@ -102,10 +102,9 @@ def run(
             admitting(guard, context),
             Link.bind(context, config.agent.endpoint, config.link, guard) as clients,
             _connect_schedulers(context, scheduler_endpoint, config) as schedulers,
-            ComputeThread[EngineEffect]() as compute,
-            ComputeThread[EngineEffect]() as loading,
+            _engine_threads(loads_beside=built.loads_beside) as threads,
             closing(built),
-            AgentWatch(name, built.device.kind, config.trace) as watch,
+            closing(AgentWatch(name, built.device.kind, config.trace)) as watch,
         ):
             epoch = time.time_ns() // 1_000_000  # grows from one process to the next
             reached_at = advertised(clients.endpoint, config.agent.advertise)
@@ -120,7 +119,6 @@ def run(
                 loads_beside=built.loads_beside,
             )
             agents = AgentLinks(context, config.link, guard)
-            threads = (compute, loading) if built.loads_beside else (compute,)
             shell = _Shell(logic, built, threads, clients, schedulers, agents, watch, config)
             watch.serving(reached_at, built.device.kind)
             announce(reached_at)
@@ -130,6 +128,14 @@ def run(
                 agents.close()
     finally:
         built.device.close()
+
+
+@contextmanager
+def _engine_threads(*, loads_beside: bool) -> Iterator[Sequence[ComputeThread[EngineEffect]]]:
+    """What calls the engine: the first one computes, the last one loads (see `COMPUTE`)."""
+    with ExitStack() as stack:
+        count = 2 if loads_beside else 1
+        yield [stack.enter_context(ComputeThread[EngineEffect]()) for _ in range(count)]
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from pathlib import Path
-from types import TracebackType
 
 from msgspec.structs import replace
 
@@ -34,7 +33,7 @@ _EVENTS = {
 
 
 class AgentWatch:
-    """Of one agent; close it, or use it as a context manager.
+    """Of one agent. Its owner closes it.
 
     Args:
         name: Of the agent.
@@ -51,15 +50,8 @@ class AgentWatch:
         self._submitted: defaultdict[int, deque[float]] = defaultdict(deque)
         self._done_at: defaultdict[int, float] = defaultdict(float)
 
-    def __enter__(self) -> AgentWatch:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Write what is left of the trace."""
         if self._file is not None:
             self._file.close()
 

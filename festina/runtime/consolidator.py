@@ -6,8 +6,8 @@ It may die and come back at any time: all it needs is in the cluster's summaries
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -57,7 +57,7 @@ def run(
         trace = None
         if config.trace.file:
             file = TraceFile(Path(config.trace.file), config.trace.bytes_max, partial(warn, LOG))
-            trace = ConsolidationTrace(stack.enter_context(file).add)
+            trace = ConsolidationTrace(stack.enter_context(closing(file)).add)
         epoch = time.time_ns() // 1000  # grows from one process to the next
         announce(link.endpoint)
         serve(ConsolidatorLogic(config, planner, epoch), link, trace, stop)
@@ -99,12 +99,12 @@ def serve(
 
 
 def _tell(
-    events: Iterable[ConsolidationEvent], trace: ConsolidationTrace | None, now: float
+    events: Sequence[ConsolidationEvent], trace: ConsolidationTrace | None, now: float
 ) -> None:
     """Write them down for those who watch."""
+    if trace is not None:
+        trace.tell(events, now)
     for event in events:
-        if trace is not None:
-            trace.tell([event], now)
         fields: Fields = {
             "agent": event.agent,
             "kind": event.kind,

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,8 @@ def test_several_writers_make_one_array(tmp_path):
     path, warnings = tmp_path / "trace.json", []
     begin_trace(path)
     with (
-        TraceFile(path, BOUND, warnings.append) as one,
-        TraceFile(path, BOUND, warnings.append) as two,
+        closing(TraceFile(path, BOUND, warnings.append)) as one,
+        closing(TraceFile(path, BOUND, warnings.append)) as two,
     ):
         for number in range(2000):
             (one, two)[number % 2].add({"n": number})
@@ -47,7 +48,7 @@ def test_several_writers_make_one_array(tmp_path):
 
 def test_it_can_be_read_while_it_is_written(tmp_path):
     path = tmp_path / "trace.json"
-    with TraceFile(path, BOUND, print) as trace:
+    with closing(TraceFile(path, BOUND, print)) as trace:
         trace.add({"n": 1})
         until(lambda: path.exists() and path.stat().st_size > 2)
         assert lines_of(path) == [{"n": 1}]
@@ -56,7 +57,7 @@ def test_it_can_be_read_while_it_is_written(tmp_path):
 def test_a_full_disk_ends_the_trace_with_one_warning_and_nothing_else():
     warnings = []
     begin_trace(Path("/dev/full"))
-    with TraceFile(Path("/dev/full"), BOUND, warnings.append) as trace:
+    with closing(TraceFile(Path("/dev/full"), BOUND, warnings.append)) as trace:
         trace.add({"n": 0})
         until(lambda: trace.error)
         for number in range(10):
@@ -70,7 +71,7 @@ def test_a_full_disk_ends_the_trace_with_one_warning_and_nothing_else():
 
 def test_a_trace_that_cannot_be_opened_is_a_warning_to_those_who_append(tmp_path):
     warnings = []
-    with TraceFile(tmp_path / "absent" / "trace.json", BOUND, warnings.append) as trace:
+    with closing(TraceFile(tmp_path / "absent" / "trace.json", BOUND, warnings.append)) as trace:
         until(lambda: trace.error)
         trace.add({"n": 1})
     assert "No such file" in str(warnings[0])
@@ -85,7 +86,7 @@ def test_a_trace_that_cannot_be_made_is_refused_at_the_start(tmp_path):
 def test_the_file_is_bounded_and_still_proper(tmp_path):
     path, warnings = tmp_path / "trace.json", []
     begin_trace(path)
-    with TraceFile(path, 1000, warnings.append) as trace:
+    with closing(TraceFile(path, 1000, warnings.append)) as trace:
         trace.add({"n": "x" * 1200})
         until(lambda: path.stat().st_size > 1000)
         size = path.stat().st_size
@@ -103,7 +104,7 @@ def test_a_disk_that_hangs_costs_events_and_no_time(tmp_path, monkeypatch):
     monkeypatch.setattr(trace_file, "BUFFER_BYTES_MAX", 1000)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)  # nobody reads it, so it cannot even be opened
-    with TraceFile(pipe, BOUND, print) as trace:
+    with closing(TraceFile(pipe, BOUND, print)) as trace:
         for number in range(1000):
             trace.add({"n": number})
     assert 800 < trace.lost < 1000

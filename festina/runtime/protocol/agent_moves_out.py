@@ -268,15 +268,17 @@ class MovesOut:
 
     def _fail(self, move: MoveOut, now: float) -> list[Effect]:
         """The target does not have it and never will."""
-        if move.phase is Phase.HANDED and move.forgotten:
-            return self._fail_client(move, now)
-        kept = move.phase is Phase.HANDED and self._transfers.take_back(move.request, now)
+        request, told = move.request, list[Effect]()
         if move.phase is not Phase.HANDED:
-            kept = self._transfers.serving.requests.active(move.request.number)
+            kept = self._transfers.serving.requests.active(request.number)
             if kept:
-                self._transfers.release(move.request, now)
-        back = move.phase is Phase.HANDED and kept
-        told: list[Effect] = [note(move.request, "here", now)] if back else []
+                self._transfers.release(request, now)
+        elif move.forgotten:
+            return self._fail_client(move, now)
+        else:
+            kept = self._transfers.take_back(request, now)
+            if kept:
+                told.append(note(request, "here", now))
         return [*told, *self._close(move, "kept" if kept else "ended")]
 
     def _abandon(self, move: MoveOut, now: float) -> list[Effect]:

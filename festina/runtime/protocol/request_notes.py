@@ -5,7 +5,7 @@ Notes are effects like others, so the logic stays without I/O. They hold no text
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from festina.messages import Failed, Finished
@@ -65,30 +65,15 @@ def note(request: Request, stage: Stage, now: float) -> RequestNote:
 
 def note_of_end(request: Request, last: Finished | Failed | None, now: float) -> RequestNote:
     """A note of a request that has ended; None: its client is gone, or wants no more of it."""
-    seq, age_ms = request.sequence, (now - request.submitted_at) * 1e3
-    name, model = request.request_id, request.message.model
-    if isinstance(last, Finished):
-        usage = last.usage
-        return RequestNote(
-            name,
-            model,
-            "finished",
-            age_ms,
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.energy_j,
-            usage.energy_source.value,
-            last.reason.value,
-            usage.preemptions,
-            usage.moves,
-        )
-    return RequestNote(
-        name,
-        model,
-        "cancelled" if last is None else "failed",
-        age_ms,
-        0 if seq is None else seq.prompt_tokens,
-        0 if seq is None else seq.output_tokens,
-        why="" if last is None else last.error.code,
-        moves=request.moves,
+    if not isinstance(last, Finished):
+        told = note(request, "cancelled" if last is None else "failed", now)
+        return replace(told, why="" if last is None else last.error.code)
+    usage = last.usage
+    return replace(
+        note(request, "finished", now),
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        energy_j=usage.energy_j,
+        energy_source=usage.energy_source.value,
+        why=last.reason.value,
     )

@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 import msgspec
 
@@ -104,17 +103,6 @@ class TraceFile:
         """Write what is left, for a while at most."""
         self._closing.set()
         self._thread.join(CLOSE_S)
-
-    def __enter__(self) -> TraceFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # The thread
 
