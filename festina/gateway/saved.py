@@ -29,7 +29,7 @@ class Grown:
 
 
 class Saved:
-    """What the gateway has seen saved since it started. Modelled, all of it.
+    """What agents and consolidators that the gateway has seen have saved. Modelled, all of it.
 
     Each process tells what it has saved since it started; one that is gone leaves what it had told
     last. So the sums go on when an agent or the consolidator is replaced.

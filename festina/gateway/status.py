@@ -27,7 +27,7 @@ class Sample(Struct, frozen=True, array_like=True):
         running: Requests in decode.
         attainment: Share of requests within their objectives since the gateway started; None
             before the first has ended.
-        clock_saved_j: Joules that lower clocks have saved since the gateway started; modelled.
+        clock_saved_j: Joules that lower clocks have saved since agents started; modelled.
         parking_saved_j: Joules that parked GPUs have saved; modelled.
     """
 
