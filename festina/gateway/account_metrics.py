@@ -57,7 +57,7 @@ def saved_metric(saved: Saved) -> Metric:
     """Joules saved, by what saved them."""
     family = GaugeMetricFamily(
         "festina_saved_joules",
-        "Less than at the highest clock, and than with every GPU awake, since what saves it started",
+        "Less than at the highest clock, and than with every GPU awake, since its savers started",
         labels=("by", "source"),
     )
     modelled = Provenance.MODELLED.value
