@@ -21,9 +21,11 @@ from festina.errors import (
     ProtocolVersionError,
 )
 from festina.types import (
+    LOGPROBS_MAX,
     Count,
     FinishReason,
     GpuSummary,
+    Logprobs,
     Provenance,
     Sampling,
     Slo,
@@ -289,6 +291,32 @@ class Accepted(Message, frozen=True):
     input_tokens: Count
 
 
+class LikelyToken(msgspec.Struct, frozen=True, array_like=True):
+    """A token that could stand at one place of an output.
+
+    Attributes:
+        token_id: Which.
+        data: The bytes that it adds to the text.
+        logprob: Natural logarithm of how likely it was.
+    """
+
+    token_id: Count
+    data: Annotated[bytes, Meta(max_length=4096)]
+    logprob: float
+
+
+class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
+    """What a request that asked for it hears of a token: `festina.types.Logprobs`, spelt out.
+
+    Attributes:
+        chosen: The token.
+        top: The likeliest, the likeliest first.
+    """
+
+    chosen: LikelyToken
+    top: Annotated[tuple[LikelyToken, ...], Meta(max_length=LOGPROBS_MAX)] = ()
+
+
 class Tokens(Message, frozen=True):
     """New output.
 
@@ -297,12 +325,14 @@ class Tokens(Message, frozen=True):
         index: Index of the first token of this message in the output.
         token_ids: The tokens, at least one.
         text: Text that they complete; may be empty inside a multi-token character.
+        logprobs: How likely each was; empty unless `Sampling.logprobs` asked for it.
     """
 
     request_id: RequestId
     index: Count
     token_ids: Annotated[tuple[int, ...], Meta(min_length=1)]
     text: str
+    logprobs: Annotated[tuple[TokenLogprobs, ...], Meta(max_length=4096)] = ()
 
 
 class Finished(Message, frozen=True):
@@ -497,6 +527,8 @@ class Reregister(Message, frozen=True):
 
 MOVED_TOKENS_MAX = 2**19
 """Tokens of a request that can move: an `Offer` with them is one frame."""
+MOVED_LOGPROBS_MAX = 2**16
+"""Logarithms that move with a request, those of the likeliest included."""
 PIECE_BYTES_MAX = 512 * 1024
 """KV cache in one message."""
 MoveKey = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -515,6 +547,8 @@ class RequestState(msgspec.Struct, frozen=True, array_like=True):
         energy_source: Measured only if all of them are.
         preemptions: Times it lost its KV blocks.
         moves: Times it has moved before.
+        logprobs: How likely each of the tokens was, if that was asked for; None for those that
+            another agent sent before its client came here.
     """
 
     output_ids: OutputIds
@@ -524,6 +558,7 @@ class RequestState(msgspec.Struct, frozen=True, array_like=True):
     energy_source: Provenance
     preemptions: Count = 0
     moves: Count = 0
+    logprobs: Annotated[tuple[Logprobs | None, ...], Meta(max_length=MOVED_TOKENS_MAX)] = ()
 
 
 class Offer(Message, frozen=True):

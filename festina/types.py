@@ -57,6 +57,22 @@ class Slo(msgspec.Struct, frozen=True, array_like=True):
     tbt_ms: float
 
 
+LOGPROBS_MAX = 20
+"""Likeliest tokens that a request may ask about at each place of its output."""
+
+
+class Logprobs(msgspec.Struct, frozen=True, array_like=True):
+    """How likely a model found a token, whatever temperature and top_p: natural logarithms.
+
+    Attributes:
+        chosen: Of the token that was chosen.
+        top: (token id, logarithm) of the likeliest ones, the likeliest first.
+    """
+
+    chosen: float
+    top: Annotated[tuple[tuple[Count, float], ...], Meta(max_length=LOGPROBS_MAX)] = ()
+
+
 class Sampling(msgspec.Struct, frozen=True, array_like=True):
     """How tokens are chosen.
 
@@ -66,6 +82,8 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
         seed: Seed of the draws: same seed, prompt and weights give the same text.
         stop: Texts that end the output; they are not part of it. At most 4.
         ignore_eos: Go on past the model's end-of-text tokens (load generators).
+        logprobs: Tell how likely each token was, and so many of the likeliest beside it, at most
+            `LOGPROBS_MAX`; None tells nothing.
     """
 
     temperature: float = 0.0
@@ -73,6 +91,7 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
     seed: int = 0
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    logprobs: int | None = None
 
 
 class OperatingPoint(msgspec.Struct, frozen=True, array_like=True):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from festina.config import DeploymentConfig
 from festina.messages import ChatTurn
-from festina.types import OperatingPoint, Sampling, SmPartition
+from festina.types import Logprobs, OperatingPoint, Sampling, SmPartition
 
 BLOCK_TOKENS = 16
 """Tokens in one KV block."""
@@ -87,12 +87,15 @@ class StepResult:
         latency_ms: Measured duration on the device.
         flops: Arithmetic done, for the energy model.
         bytes_moved: Weights and KV read or written, for the energy model.
+        logprobs: Per chunk how likely its token was, or None where `sampling` did not ask; empty
+            where none did.
     """
 
     token_ids: tuple[int | None, ...]
     latency_ms: float
     flops: float
     bytes_moved: float
+    logprobs: tuple[Logprobs | None, ...] = ()
 
 
 class Tokenizer(Protocol):
@@ -135,12 +138,14 @@ class LoadedModel:
         shape: Its sizes.
         kv_blocks: Blocks in its KV pool; ids are 0 … kv_blocks-1.
         tokenizer: Its tokenizer.
+        has_logits: Whether it can tell how likely tokens were.
     """
 
     model: str
     shape: ModelShape
     kv_blocks: int
     tokenizer: Tokenizer
+    has_logits: bool = True
 
 
 class Engine(Protocol):

@@ -120,6 +120,7 @@ class SimulatedEngine:
             shape=_shape(decoder, deployment.context_tokens),
             kv_blocks=blocks,
             tokenizer=SimulatedTokenizer(),
+            has_logits=False,
         )
 
     def clear(self) -> None:

@@ -11,9 +11,10 @@ from starlette.types import Receive, Send
 from festina.errors import FestinaError
 from festina.gateway.choices import Choices
 from festina.gateway.errors import problem
+from festina.gateway.logprobs import tellers
 from festina.gateway.parameters import Call
 from festina.gateway.shapes import DONE, Chunks, event, tokens_of, usage_of, whole
-from festina.messages import Accepted, Tokens
+from festina.messages import Accepted, TokenLogprobs, Tokens
 from festina.runtime.protocol.request import Ended, Event
 
 JSON = "application/json"
@@ -45,6 +46,7 @@ async def send_whole(call: Call, choices: Choices, send: Send) -> None:
         FestinaError: One ended badly; nothing was sent.
     """
     texts: list[list[str]] = [[] for _ in call.jobs]
+    logprobs: list[list[TokenLogprobs]] = [[] for _ in call.jobs]
     ends: dict[int, Ended] = {}
     while len(ends) < len(call.jobs):
         for index, news in await choices.news():
@@ -52,12 +54,15 @@ async def send_whole(call: Call, choices: Choices, send: Send) -> None:
                 raise news
             if isinstance(news, Tokens | Ended):
                 texts[index].append(news.text)
+            if isinstance(news, Tokens):
+                logprobs[index] += news.logprobs
             if isinstance(news, Ended):
                 ends[index] = news
     ordered = [ends[index] for index in range(len(call.jobs))]
     usage = usage_of([end.usage for end in ordered], call.choices_per_prompt)
     joined = ["".join(parts) for parts in texts]
-    body = whole(call, joined, [end.reason for end in ordered], usage)
+    told = [teller.tell(one) for teller, one in zip(tellers(call), logprobs, strict=True)]
+    body = whole(call, joined, [end.reason for end in ordered], usage, told)
     await send_body(send, 200, body, {"x-request-id": call.id})
 
 
@@ -114,6 +119,7 @@ class _Stream:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._chunks = Chunks(call)
+        self._tellers = tellers(call)
         self._inputs = [0] * len(call.jobs)
         self._outputs = [0] * len(call.jobs)
         self._opened = [False] * len(call.jobs)
@@ -133,9 +139,11 @@ class _Stream:
             case Accepted(_, input_tokens):
                 self._inputs[index] = input_tokens
                 return b""
-            case Tokens(_, _, token_ids, text):
+            case Tokens(_, _, token_ids, text, logprobs):
                 self._outputs[index] += len(token_ids)
-                return self._open(index) + self._chunks.text(index, text, usage=self._so_far())
+                told = self._tellers[index].tell(logprobs)
+                opened = self._open(index)
+                return opened + self._chunks.text(index, text, None, self._so_far(), told)
             case Ended(reason=reason, text=text):
                 self._ends[index] = news
                 opened = self._open(index)

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from festina.errors import BadRequestError
 from festina.gateway.errors import UnsupportedParameterError
 from festina.runtime.protocol.agent_checks import STOP_CHARACTERS_MAX, STOPS_MAX, TEMPERATURE_MAX
+from festina.types import LOGPROBS_MAX
 
 CHOICES_MAX = 16
 """Outputs of one request: prompts times `n`."""
@@ -36,8 +37,6 @@ _BOTH: dict[str, tuple[object, ...]] = {
     "response_format": ({"type": "text"},),
 }
 NEUTRAL_CHAT = _BOTH | {
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "tools": ([],),
     "functions": ([],),
     "tool_choice": ("none", "auto"),
@@ -48,10 +47,11 @@ NEUTRAL_CHAT = _BOTH | {
     "service_tier": ("auto", "default"),
 }
 """Parameter → the values with which the output is what it is without it."""
-NEUTRAL_TEXT = _BOTH | {"logprobs": (), "echo": (False,), "suffix": ("",)}
+NEUTRAL_TEXT = _BOTH | {"echo": (False,), "suffix": ("",)}
 
 StopText = Annotated[str, Meta(min_length=1, max_length=STOP_CHARACTERS_MAX)]
 Tokens = Annotated[int, Meta(ge=1, le=2**20)]
+Logprobs = Annotated[int, Meta(ge=0, le=LOGPROBS_MAX)]
 Duration = Annotated[float, Meta(gt=0, le=1e9)]
 
 
@@ -117,12 +117,15 @@ class ChatBody(Body, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     messages: Annotated[tuple[Turn, ...], Meta(min_length=1, max_length=1024)]
     max_completion_tokens: Tokens | None = None
+    logprobs: bool = False
+    top_logprobs: Logprobs | None = None
 
 
 class TextBody(Body, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`POST /v1/completions`. The prompt has four forms, see `festina.gateway.parameters`."""
 
     prompt: Any
+    logprobs: Logprobs | None = None
 
 
 _Read = TypeVar("_Read", bound=Body)

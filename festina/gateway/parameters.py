@@ -91,7 +91,10 @@ class Reader:
         turns = tuple(_turn(turn) for turn in body.messages)
         if not any(turn.content for turn in turns):
             raise BadRequestError("are empty", field="messages", expected="some text")
-        return self._call("chat", body, headers, [{"turns": turns}], next(iter(limits), None))
+        likeliest = _likeliest(body)
+        return self._call(
+            "chat", body, headers, [{"turns": turns}], next(iter(limits), None), likeliest
+        )
 
     def text(self, raw: bytes, headers: Mapping[str, str]) -> Call:
         """The call in the body of `POST /v1/completions`.
@@ -100,7 +103,8 @@ class Reader:
             FestinaError: What is wrong with it; `field` names the parameter.
         """
         body = read_fields(raw, TextBody, NEUTRAL_TEXT)
-        return self._call("text", body, headers, _prompts(body.prompt), body.max_tokens)
+        prompts = _prompts(body.prompt)
+        return self._call("text", body, headers, prompts, body.max_tokens, body.logprobs)
 
     def _call(
         self,
@@ -109,6 +113,7 @@ class Reader:
         headers: Mapping[str, str],
         prompts: list[Options],
         max_tokens: int | None,
+        logprobs: int | None,
     ) -> Call:
         deployment = self._deployments.get(body.model)
         if deployment is None:
@@ -133,7 +138,7 @@ class Reader:
             options["request_id"] = f"{name}-{number}"
             options["max_tokens"] = max_tokens
             options["slo"] = None if slo == deployment.slo else slo
-            options["sampling"] = _sampling(body, (seed + number) & SEED_MAX)
+            options["sampling"] = _sampling(body, (seed + number) & SEED_MAX, logprobs)
             options["pace"] = wishes.pace
             jobs.append(make_job(body.model, options))
         told = body.stream_options
@@ -150,9 +155,20 @@ class Reader:
         )
 
 
-def _sampling(body: Body, seed: int) -> Sampling:
+def _sampling(body: Body, seed: int, logprobs: int | None) -> Sampling:
     stop = (body.stop,) if isinstance(body.stop, str) else body.stop
-    return Sampling(body.temperature, body.top_p, seed, stop, body.ignore_eos)
+    return Sampling(body.temperature, body.top_p, seed, stop, body.ignore_eos, logprobs)
+
+
+def _likeliest(body: ChatBody) -> int | None:
+    """How many of the likeliest tokens to tell beside each; None for no logprobs at all."""
+    if body.logprobs:
+        return body.top_logprobs or 0
+    if body.top_logprobs:
+        raise BadRequestError(
+            "is about logprobs", field="top_logprobs", expected="it only with logprobs=true"
+        )
+    return None
 
 
 def _turn(turn: Turn) -> ChatTurn:

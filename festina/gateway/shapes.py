@@ -81,13 +81,14 @@ class Chunks:
         text: str,
         reason: FinishReason | None = None,
         usage: dict[str, object] | None = None,
+        logprobs: dict[str, object] | None = None,
     ) -> bytes:
-        """New text of a choice, and why it ended if it did."""
+        """New text of a choice, how likely its tokens were, and why it ended if it did."""
         if self._chat:
             body: dict[str, object] = {"delta": {"content": text} if text or not reason else {}}
         else:
             body = {"text": text}
-        return self._chunk([_choice(index, body, reason)], usage)
+        return self._chunk([_choice(index, body, reason, logprobs)], usage)
 
     def usage(self, usage: dict[str, object]) -> bytes:
         """The last chunk, which has no choices."""
@@ -101,7 +102,11 @@ class Chunks:
 
 
 def whole(
-    call: Call, texts: Sequence[str], reasons: Sequence[FinishReason], usage: dict[str, object]
+    call: Call,
+    texts: Sequence[str],
+    reasons: Sequence[FinishReason],
+    usage: dict[str, object],
+    logprobs: Sequence[dict[str, object] | None],
 ) -> bytes:
     """The answer to a call that does not stream.
 
@@ -110,10 +115,11 @@ def whole(
         texts: Output of each choice.
         reasons: Why each ended.
         usage: What all cost.
+        logprobs: How likely the tokens of each were; None unless that was asked for.
     """
     choices = [
-        _choice(index, _output(call.kind, text), reason)
-        for index, (text, reason) in enumerate(zip(texts, reasons, strict=True))
+        _choice(index, _output(call.kind, text), reason, told)
+        for index, (text, reason, told) in enumerate(zip(texts, reasons, logprobs, strict=True))
     ]
     head = _head(call, "chat.completion" if call.kind == "chat" else "text_completion")
     return _encode(head | {"choices": choices, "usage": usage})
@@ -129,5 +135,10 @@ def _head(call: Call, kind: str) -> dict[str, Any]:
     return {"id": call.id, "object": kind, "created": int(time.time()), "model": call.model}
 
 
-def _choice(index: int, body: dict[str, object], reason: FinishReason | None) -> dict[str, object]:
-    return {"index": index} | body | {"logprobs": None, "finish_reason": reason}
+def _choice(
+    index: int,
+    body: dict[str, object],
+    reason: FinishReason | None,
+    logprobs: dict[str, object] | None = None,
+) -> dict[str, object]:
+    return {"index": index} | body | {"logprobs": logprobs, "finish_reason": reason}

@@ -10,7 +10,16 @@ from typing import TypedDict
 from msgspec.structs import replace
 
 from festina.errors import BadRequestError, FestinaError, FrameTooLargeError, ProtocolError
-from festina.messages import Accepted, ChatTurn, Generate, Submit, Tokens, decode, encode
+from festina.messages import (
+    Accepted,
+    ChatTurn,
+    Generate,
+    Submit,
+    TokenLogprobs,
+    Tokens,
+    decode,
+    encode,
+)
 from festina.runtime.protocol.request import Ended, Event, Job
 from festina.types import COUNT_MAX, FinishReason, Sampling, Slo, Usage
 
@@ -26,11 +35,13 @@ class TokenEvent:
         index: Index of its first token in the output.
         token_ids: Its tokens; empty for text that was held back until the end.
         text: Text that they complete; may be empty inside a multi-token character.
+        logprobs: How likely each was, if `Sampling.logprobs` asked for it.
     """
 
     index: int
     token_ids: tuple[int, ...]
     text: str
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,7 @@ class Completion:
         agent: Where it ran.
         ttft_ms: From submission to the first token; None when there was none.
         gaps_ms: Between messages with tokens, as this client saw them.
+        logprobs: How likely each token was, if `Sampling.logprobs` asked for it.
     """
 
     request_id: str
@@ -56,6 +68,7 @@ class Completion:
     agent: str
     ttft_ms: float | None
     gaps_ms: tuple[float, ...]
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 class Options(TypedDict, total=False):
@@ -153,6 +166,7 @@ class Collector:
         self.error: FestinaError | None = None
         self._texts: list[str] = []
         self._token_ids: list[int] = []
+        self._logprobs: list[TokenLogprobs] = []
 
     @property
     def ended(self) -> bool:
@@ -162,10 +176,11 @@ class Collector:
     def take(self, event: Event) -> TokenEvent | None:
         """The piece of output in `event`, if there is one."""
         match event:
-            case Tokens(_, index, token_ids, text):
+            case Tokens(_, index, token_ids, text, logprobs):
                 self._token_ids += token_ids
+                self._logprobs += logprobs
                 self._texts.append(text)
-                return TokenEvent(index, token_ids, text)
+                return TokenEvent(index, token_ids, text, logprobs)
             case Ended():
                 self._texts.append(event.text)
                 self.completion = Completion(
@@ -177,6 +192,7 @@ class Collector:
                     event.agent,
                     event.ttft_ms,
                     event.gaps_ms,
+                    tuple(self._logprobs),
                 )
                 if event.text:
                     return TokenEvent(len(self._token_ids), (), event.text)

@@ -31,7 +31,7 @@ LENGTH = 32
 RANDOM = "gemma3 with random weights"
 CONTEXT_TOKENS = 2048
 """Of the random one, which reads a token a byte."""
-SAMPLING = Sampling(ignore_eos=True)
+SAMPLING = Sampling(ignore_eos=True, logprobs=2)
 SENTENCE = "The ship left the harbour before dawn and nobody on the quay said a word. "
 PROMPTS = (
     "The capital of France is",
@@ -88,6 +88,15 @@ async def answer(client, number: int, prompt: str, started: asyncio.Event | None
     return await stream.completion()
 
 
+def check_logprobs(completion, whole):
+    """One for each token, and the same but for rounding: a prefill again has other chunks."""
+    assert [one.chosen.token_id for one in completion.logprobs] == list(completion.token_ids)
+    for one, other in zip(completion.logprobs, whole.logprobs, strict=True):
+        assert one.chosen.logprob == pytest.approx(other.chosen.logprob, abs=0.05)
+        assert len(one.top) == 2
+        assert one.top[0] == one.chosen  # greedy
+
+
 async def unmoved(endpoint: str):
     async with festina.AsyncClient(endpoint, link=LINK) as client:
         return [await answer(client, 0, prompt) for prompt in PROMPTS]
@@ -124,6 +133,7 @@ def test_tokens_are_the_same_wherever_and_however_often_it_moves(served):
             whole = expected[prompt]
             assert completion.token_ids == whole.token_ids
             assert completion.text == whole.text
+            check_logprobs(completion, whole)
             assert completion.usage.energy_j > 0
             assert completion.usage.resumptions == 0
             moves[completion.usage.moves] += 1

@@ -51,6 +51,15 @@ def advance(engine, runs, sizes, model=MODEL, partition=CORE):
     return result
 
 
+def step_logprobs(engine, prompt, sampling):
+    """(chosen token, its logprobs) after a prompt that shares its step with another."""
+    asked, other = runs_of([prompt, [7]], 1)
+    asked.sampling = sampling
+    result = advance(engine, [other, asked], [1, len(prompt)])
+    assert result.logprobs[0] is None
+    return asked.output[0], result.logprobs[1]
+
+
 def generate(engine, runs, tokens, chunk_tokens=10**6, model=MODEL, partition=CORE):
     """Run all to `tokens` output tokens together; prefill chunks and decodes share steps."""
     while open_ := [run for run in runs if len(run.output) < tokens]:

@@ -18,7 +18,16 @@ from festina.errors import (
 )
 from festina.gateway.app import build_app
 from festina.gateway.keys import ApiKeys
-from festina.messages import Accepted, AgentInfo, Cluster, Consolidation, DeploymentInfo, Tokens
+from festina.messages import (
+    Accepted,
+    AgentInfo,
+    Cluster,
+    Consolidation,
+    DeploymentInfo,
+    LikelyToken,
+    TokenLogprobs,
+    Tokens,
+)
 from festina.runtime.protocol.request import Ended
 from festina.types import (
     FinishReason,
@@ -43,7 +52,7 @@ FAILURES = {
     "lost": AgentLostError("gone"),
     "broken": EngineError("a step failed"),
 }
-MODELS = ("chat", "mixed", "late", "endless", *FAILURES)
+MODELS = ("chat", "told", "mixed", "late", "endless", *FAILURES)
 SUMMARY = GpuSummary(
     1, 1200, 1200, 132, 132, 0.0, 1000, 250, 2**30, 300.0, Provenance.MODELLED, 42.0, False,
     (ModelSummary("chat", ModelState.READY, 3, 2),), health=Health(61, ("power cap",)),
@@ -71,6 +80,13 @@ CONFIG = Config(
     ),
     gateway=GatewayConfig(body_bytes_max=2000),
 )
+
+
+def _likely(index, word, count):
+    """The word, and at most one rival: two thirds of a character."""
+    chosen = LikelyToken(index, word.encode(), -0.5 - index)
+    rivals = (chosen, LikelyToken(9, "€".encode()[:2], -1.0 - index))
+    return TokenLogprobs(chosen, rivals[:count])
 
 
 class RoteBackend:
@@ -111,7 +127,13 @@ class RoteBackend:
 
     def _script(self, job):
         name, model = job.submit.request_id, job.submit.model
-        tokens = [Tokens(name, index, (index,), word) for index, word in enumerate(WORDS)]
+        told = job.generate.sampling.logprobs
+        tokens = [
+            Tokens(
+                name, index, (index,), word, () if told is None else (_likely(index, word, told),)
+            )
+            for index, word in enumerate(WORDS)
+        ]
         if model in FAILURES:
             return [FAILURES[model]]
         if model in ("endless", "late"):

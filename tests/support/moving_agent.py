@@ -1,9 +1,11 @@
 """A `VirtualAgent` whose requests move, with the other agents played by the test."""
 
-from virtual_agent import VirtualAgent, deployment, slo
+from virtual_agent import Seen, VirtualAgent, deployment, slo
 
+from festina.config import LinkConfig
 from festina.errors import FestinaError
 from festina.messages import (
+    Attach,
     Attached,
     Declined,
     Handover,
@@ -29,6 +31,8 @@ TARGET = "tcp://127.0.0.1:2"
 COPY_S = 0.001
 PROMPT = "a prompt of some length, " * 4
 OUTPUTS = 300
+LINK = LinkConfig()
+CLIENT = b"c"
 
 
 class MovingAgent(VirtualAgent):
@@ -123,3 +127,24 @@ def copy_until_handover(agent, attached=True):
         if agent.said(Handover):
             return agent.said(Handover)[-1]
     raise AssertionError(f"no handover after {len(pieces)} blocks")
+
+
+def attach(agent, offer, handover=None):
+    """The client comes, and has, or will have, what the source has sent before the handover."""
+    if (CLIENT, "r") not in agent.seen:
+        agent.seen[CLIENT, "r"] = Seen(agent.now)
+    if handover is not None:
+        agent.seen[CLIENT, "r"].token_ids[:] = handover.state.output_ids
+    agent.send(Attach("r", offer.key, 0), CLIENT)
+
+
+def rest_of(agent):
+    """Run to the end; the whole output."""
+    agent.pass_time(LINK.heartbeat_s)
+    seen = agent.seen[CLIENT, "r"]
+    agent.run()
+    assert seen.end is not None
+    assert agent.taken_blocks() == 0
+    assert agent.logic.moves.incoming == 0
+    assert agent.logic.models["chat"].requests == 0
+    return seen

@@ -2,7 +2,7 @@
 
 import heapq
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from festina.config import AgentConfig, Config, DeploymentConfig
 from festina.control.profiled import ProfiledStepTime
@@ -12,7 +12,17 @@ from festina.device.simulated import SimulatedDevice
 from festina.engine.simulated import SimulatedEngine, SimulatedNoise
 from festina.engine.weights_name import profile_name
 from festina.errors import EngineError, EngineLostError, ErrorInfo, FestinaError
-from festina.messages import Accepted, Failed, Finished, Generate, Ping, Pong, Tokens, Welcome
+from festina.messages import (
+    Accepted,
+    Failed,
+    Finished,
+    Generate,
+    Ping,
+    Pong,
+    TokenLogprobs,
+    Tokens,
+    Welcome,
+)
 from festina.runtime.agent_device import governor
 from festina.runtime.protocol.agent import AgentIdentity, AgentLogic
 from festina.runtime.protocol.agent_effects import (
@@ -26,7 +36,7 @@ from festina.runtime.protocol.agent_effects import (
     WakeDevice,
 )
 from festina.runtime.protocol.request_notes import RequestNote
-from festina.types import Sampling, Slo
+from festina.types import Logprobs, Sampling, Slo
 
 EPOCH = 7
 LOAD_S = 0.5
@@ -41,6 +51,7 @@ class Seen:
     sent_at: float
     accepted: int = 0
     token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     text: str = ""
     end: Finished | Failed | None = None
@@ -55,8 +66,18 @@ class Seen:
         return [(b - a) * 1e3 for a, b in itertools.pairwise(self.times)]
 
 
+def likelihood(chunk, token_id):
+    """See `FailingEngine`."""
+    if chunk.sampling is None or chunk.sampling.logprobs is None:
+        return None
+    return Logprobs(-float(token_id), ((token_id + 1, -float(token_id) - 1.0),))
+
+
 class FailingEngine:
-    """Fails the steps whose number is in `failing`, dies in those in `losing`; else passes on."""
+    """Fails the steps whose number is in `failing`, dies in those in `losing`; else passes on.
+
+    As if it had logits: a token is the less likely the larger its id, and its rival is the next.
+    """
 
     def __init__(self, engine, failing=(), losing=()):
         self.engine = engine
@@ -78,7 +99,7 @@ class FailingEngine:
 
     def load(self, deployment):
         self.check()
-        return self.engine.load(deployment)
+        return replace(self.engine.load(deployment), has_logits=True)
 
     def unload(self, model):
         self.check()
@@ -90,7 +111,9 @@ class FailingEngine:
         self.check()
         if self.steps in self.failing:
             raise EngineError("the step failed")
-        return self.engine.step(batch)
+        result = self.engine.step(batch)
+        chosen = zip(batch.chunks, result.token_ids, strict=True)
+        return replace(result, logprobs=tuple(likelihood(*one) for one in chosen))
 
 
 class VirtualAgent:
@@ -270,6 +293,7 @@ class VirtualAgent:
             case Tokens():
                 assert message.index == len(seen.token_ids)
                 seen.token_ids += message.token_ids
+                seen.logprobs += message.logprobs
                 seen.times += [self.now] * len(message.token_ids)
                 seen.text += message.text
             case Finished():

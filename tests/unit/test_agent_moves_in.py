@@ -2,18 +2,21 @@
 
 import pytest
 from moving_agent import (
+    CLIENT,
+    LINK,
     OUTPUTS,
     PROMPT,
     SOURCE,
     MovingAgent,
+    attach,
     copy_until_handover,
     offer_of,
+    rest_of,
     running,
 )
 from msgspec.structs import replace
 from virtual_agent import EPOCH, Seen, reference
 
-from festina.config import LinkConfig
 from festina.errors import OverloadedError
 from festina.messages import (
     Abandon,
@@ -32,9 +35,6 @@ from festina.messages import (
     Taken,
 )
 
-LINK = LinkConfig()
-CLIENT = b"c"
-
 
 def offered(method="copy"):
     """(target, offer, blocks, handover): what a source says, not yet said to the target."""
@@ -52,27 +52,6 @@ def offered(method="copy"):
     source.from_target(Have(offer.key, 0, filled + 1000, attached=True))
     source.pass_time(0.05)
     return MovingAgent(), offer, source.said(Follow), source.said(Handover)[-1]
-
-
-def attach(agent, offer, handover=None):
-    """The client comes, and has, or will have, what the source has sent before the handover."""
-    if (CLIENT, "r") not in agent.seen:
-        agent.seen[CLIENT, "r"] = Seen(agent.now)
-    if handover is not None:
-        agent.seen[CLIENT, "r"].token_ids[:] = handover.state.output_ids
-    agent.send(Attach("r", offer.key, 0), CLIENT)
-
-
-def rest_of(agent):
-    """Run to the end; the whole output."""
-    agent.pass_time(LINK.heartbeat_s)
-    seen = agent.seen[CLIENT, "r"]
-    agent.run()
-    assert seen.end is not None
-    assert agent.taken_blocks() == 0
-    assert agent.logic.moves.incoming == 0
-    assert agent.logic.models["chat"].requests == 0
-    return seen
 
 
 def test_a_copied_request_goes_on_with_the_next_token():

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from engine_driver import MODEL, Run, advance, generate, runs_of, step
+from engine_driver import MODEL, Run, advance, generate, runs_of, step, step_logprobs
 from gguf_files import (
     FF_WIDTH,
     KV_HEADS,
@@ -11,6 +11,8 @@ from gguf_files import (
     tiny_tensors,
     write_gguf,
 )
+from plain_decoder import PlainDecoder
+from tiny_models import gguf_file
 
 from festina.config import DeploymentConfig
 from festina.engine.base import BLOCK_TOKENS, Chunk
@@ -59,6 +61,20 @@ def test_the_sizes_of_a_model_are_told(weights):
 
 def test_the_models_own_context_is_an_upper_bound(weights):
     assert CpuEngine().load(deployment(weights)).shape.context_tokens == 128
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_logprobs_are_those_of_a_plain_decoder(tmp_path, temperature):
+    path = gguf_file(tmp_path, "llama")
+    engine = CpuEngine()
+    engine.load(deployment(path))
+    sampling = Sampling(temperature, seed=9, logprobs=4)
+    token_id, told = step_logprobs(engine, PROMPTS[0], sampling)
+    logits = PlainDecoder(path).logits(PROMPTS[0])[-1]
+    logprobs = logits - np.log(np.exp(logits).sum())
+    assert told.chosen == pytest.approx(logprobs[token_id], abs=1e-3)
+    assert [token for token, _ in told.top] == list(np.argsort(-logits)[:4])
+    assert [one for _, one in told.top] == pytest.approx(np.sort(logprobs)[:-5:-1], abs=1e-3)
 
 
 @pytest.mark.parametrize("chunk_tokens", [1, 7, 16, 64])

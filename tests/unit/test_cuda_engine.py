@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from engine_driver import MODEL, Run, generate, runs_of, step
+from engine_driver import MODEL, Run, generate, runs_of, step, step_logprobs
 from plain_decoder import PlainDecoder
 from tiny_models import ARCHITECTURES, gguf_file, published_folder
 
@@ -130,6 +130,19 @@ def test_seeded_samples_are_those_of_the_cpu_engine(llama, kernels):
     expected = generate(cpu, runs_of(PROMPTS, TOKENS, sampling), TOKENS)
     engine = engine_of(llama, kernels)
     assert generate(engine, runs_of(PROMPTS, TOKENS, sampling), TOKENS) == expected
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_logprobs_are_those_of_the_cpu_engine(llama, kernels, temperature):
+    sampling = Sampling(temperature, seed=9, logprobs=4)
+    sibling = CpuEngine()
+    sibling.load(DeploymentConfig(name=MODEL, weights=str(llama), kv_tokens=640))
+    token_id, told = step_logprobs(engine_of(llama, kernels), PROMPTS[0], sampling)
+    expected_id, expected = step_logprobs(sibling, PROMPTS[0], sampling)
+    assert token_id == expected_id
+    assert told.chosen == pytest.approx(expected.chosen, abs=1e-3)
+    assert [token for token, _ in told.top] == [token for token, _ in expected.top]
+    assert [one for _, one in told.top] == pytest.approx([one for _, one in expected.top], abs=1e-3)
 
 
 def test_two_models_live_side_by_side_until_they_are_unloaded(llama):

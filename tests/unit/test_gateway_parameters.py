@@ -10,7 +10,7 @@ from festina.gateway.errors import UnsupportedParameterError, problem
 from festina.gateway.fields import CHOICES_MAX
 from festina.gateway.parameters import Reader
 from festina.messages import ChatTurn
-from festina.types import Sampling, Slo
+from festina.types import LOGPROBS_MAX, Sampling, Slo
 
 READER = Reader({item.name: item for item in CONFIG.deployments}, CONFIG.gateway)
 HELLO = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
@@ -130,6 +130,9 @@ def test_nulls_bookkeeping_and_neutral_values_change_nothing():
         ({"festina": {"ttft_ms": 0}}, "festina.ttft_ms"),
         ({"festina": {"speed": 1}}, "festina.speed"),
         ({"colour": "red"}, "colour"),
+        ({"logprobs": 3}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": LOGPROBS_MAX + 1}, "top_logprobs"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(fields, param):
@@ -141,8 +144,6 @@ def test_what_is_wrong_is_named(fields, param):
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"logprobs": True}, "logprobs"),
-        ({"top_logprobs": 3}, "top_logprobs"),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"presence_penalty": 1}, "presence_penalty"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
@@ -155,10 +156,30 @@ def test_what_no_engine_does_is_refused_by_name(fields, param):
     assert caught.value.field == param
 
 
-@pytest.mark.parametrize("logprobs", [0, 1, 5])
-def test_completions_refuse_logprobs_even_of_zero_rivals(logprobs):
-    with pytest.raises(UnsupportedParameterError):
+@pytest.mark.parametrize(
+    ("fields", "asked"),
+    [
+        ({}, None),
+        ({"logprobs": True}, 0),
+        ({"logprobs": True, "top_logprobs": 0}, 0),
+        ({"logprobs": True, "top_logprobs": LOGPROBS_MAX}, LOGPROBS_MAX),
+        ({"logprobs": False, "top_logprobs": 0}, None),
+    ],
+)
+def test_a_chat_asks_for_logprobs_and_so_many_rivals(fields, asked):
+    assert chat(**fields).jobs[0].generate.sampling.logprobs == asked
+
+
+@pytest.mark.parametrize("logprobs", [None, 0, 5, LOGPROBS_MAX])
+def test_completions_ask_for_logprobs_by_the_number_of_rivals(logprobs):
+    assert text(logprobs=logprobs).jobs[0].generate.sampling.logprobs == logprobs
+
+
+@pytest.mark.parametrize("logprobs", [-1, LOGPROBS_MAX + 1, True, "all"])
+def test_completions_refuse_any_other_number_of_rivals(logprobs):
+    with pytest.raises(BadRequestError) as caught:
         text(logprobs=logprobs)
+    assert caught.value.field == "logprobs"
 
 
 @pytest.mark.parametrize("prompt", ["", [], [""], [[]], [1, "a"], [-1], [True], {"a": 1}, [[1.5]]])

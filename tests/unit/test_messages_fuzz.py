@@ -48,6 +48,8 @@ def values(kind: inspect.Type) -> st.SearchStrategy:
             return st.none()
         case inspect.VarTupleType(item_type=item, min_length=low):
             return st.lists(values(item), min_size=low or 0, max_size=4).map(tuple)
+        case inspect.TupleType(item_types=items):
+            return st.tuples(*map(values, items))
         case inspect.UnionType(types=kinds):
             return st.one_of([values(one) for one in kinds])
         case inspect.LiteralType(values=allowed):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from festina.engine.sampling import choose
+from festina.engine.sampling import LOGPROB_MIN, all_logprobs, choose, sample, tell
 from festina.types import Sampling
 
 LOGITS = np.array([0.5, 3.0, -1.0, 3.0, 2.0, 1.0], np.float32)
@@ -56,3 +56,40 @@ def test_top_p_keeps_the_fewest_tokens_that_hold_the_mass(top_p, allowed):
 def test_extreme_logits_neither_overflow_nor_leave_the_vocabulary():
     logits = np.array([-3e38, 3e38, 0.0, -np.inf], np.float32)
     assert {choose(logits, Sampling(temperature=0.01, seed=s), 0) for s in range(20)} == {1}
+
+
+def test_logprobs_are_the_softmax_whatever_the_temperature():
+    chosen = sample(LOGITS, Sampling(temperature=3.0, top_p=0.5, seed=3, logprobs=6), 4)
+    logprobs = np.log(np.exp(LOGITS, dtype=np.float64) / np.exp(LOGITS, dtype=np.float64).sum())
+    assert chosen.logprobs.chosen == pytest.approx(logprobs[chosen.token_id])
+    ids = [token for token, _ in chosen.logprobs.top]
+    assert ids == [1, 3, 4, 5, 0, 2]  # the first of equals first
+    assert [value for _, value in chosen.logprobs.top] == pytest.approx(logprobs[ids])
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.integers(-3, 3), min_size=1, max_size=12).map(lambda v: np.array(v, np.float32)),
+    st.integers(0, 20),
+)
+def test_the_likeliest_are_those_of_a_whole_sort(logits, count):
+    told = tell(logits, 0, Sampling(logprobs=count))
+    order = sorted(range(len(logits)), key=lambda index: (-logits[index], index))
+    assert [token for token, _ in told.top] == order[:count]
+    assert sum(np.exp(value) for _, value in told.top) < 1.0 + 1e-9
+
+
+def test_what_cannot_be_is_told_in_a_number_that_json_has():
+    logits = np.array([0.0, -np.inf, 1.0], np.float32)
+    told = tell(logits, 1, Sampling(logprobs=3))
+    assert told.chosen == LOGPROB_MIN
+    assert told.top[-1] == (1, LOGPROB_MIN)
+
+
+def test_nothing_is_told_that_nobody_asks_for():
+    chosen = sample(LOGITS, Sampling(), 0)
+    assert chosen.logprobs is None
+    assert all_logprobs([chosen, None]) == ()
+    asked = sample(LOGITS, Sampling(logprobs=0), 0)
+    assert asked.logprobs.top == ()
+    assert all_logprobs([chosen, None, asked]) == (None, None, asked.logprobs)

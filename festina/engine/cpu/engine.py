@@ -16,7 +16,7 @@ from festina.engine.architecture import DecoderConfig, read_config
 from festina.engine.base import BLOCK_TOKENS, Batch, LoadedModel, ModelShape, StepResult
 from festina.engine.cpu.resident import KvPool, Resident, build_decoder
 from festina.engine.model_file import open_tokenizer, open_weights
-from festina.engine.sampling import choose
+from festina.engine.sampling import Chosen, all_logprobs, sample
 from festina.engine.weights import DecoderWeights, model_shape, read_weights
 from festina.engine.work import FlatStep, flatten, step_bytes, step_flops
 from festina.errors import DeviceError, EngineError
@@ -106,12 +106,12 @@ class CpuEngine:
         shape, config = resident.shape, resident.config
         flat = flatten(batch.chunks, resident.pool.blocks, config.vocabulary)
         chosen = iter(self._run(resident, flat, batch))
-        token_ids = tuple(
-            None if chunk.sampling is None else next(chosen) for chunk in batch.chunks
-        )
+        choices = [None if chunk.sampling is None else next(chosen) for chunk in batch.chunks]
+        token_ids = tuple(None if one is None else one.token_id for one in choices)
         flops = step_flops(batch.chunks, shape, config)
         bytes_moved = step_bytes(batch.chunks, shape, config)
-        return StepResult(token_ids, (self._clock() - start) * 1e3, flops, bytes_moved)
+        latency_ms = (self._clock() - start) * 1e3
+        return StepResult(token_ids, latency_ms, flops, bytes_moved, all_logprobs(choices))
 
     def export_blocks(self, model: str, blocks: NDArray[np.int32]) -> NDArray[np.uint8]:
         """Contents of KV blocks, uint8 (len(blocks), bytes per block), a copy.
@@ -131,13 +131,13 @@ class CpuEngine:
         content = self._resident_of(model).pool.content
         kv_copy.import_blocks(self._copier, content, blocks, data)
 
-    def _run(self, resident: Resident, flat: FlatStep, batch: Batch) -> list[int]:
+    def _run(self, resident: Resident, flat: FlatStep, batch: Batch) -> list[Chosen]:
         """The next token of each sampled chunk, in order."""
         logits = np.empty((len(flat.logit_rows), resident.config.vocabulary), np.float32)
         resident.decoder.forward(flat.token_ids, flat.batch, flat.logit_rows, logits)
         sampled = [chunk for chunk in batch.chunks if chunk.sampling is not None]
         return [
-            choose(row, chunk.sampling, chunk.output_index)
+            sample(row, chunk.sampling, chunk.output_index)
             for row, chunk in zip(logits, sampled, strict=True)
             if chunk.sampling is not None
         ]

@@ -24,6 +24,7 @@ from festina.engine.cuda.lanes import Lanes
 from festina.engine.cuda.options import EngineOptions
 from festina.engine.cuda.pool import KvPool
 from festina.engine.cuda.resident import Resident
+from festina.engine.sampling import all_logprobs
 from festina.engine.work import check_chunks, step_bytes, step_flops
 from festina.errors import DeviceError, EngineError
 
@@ -127,10 +128,12 @@ class CudaEngine:
         self._check_context(batch, shape.context_tokens)
         lane = self._lanes.of(batch.partition)
         with typed(), lane.entered():
-            token_ids = resident.run(batch.chunks, lane)
+            chosen = resident.run(batch.chunks, lane)
+        token_ids = tuple(None if one is None else one.token_id for one in chosen)
         flops = step_flops(batch.chunks, shape, config)
         bytes_moved = step_bytes(batch.chunks, shape, config)
-        return StepResult(tuple(token_ids), (self._clock() - start) * 1e3, flops, bytes_moved)
+        latency_ms = (self._clock() - start) * 1e3
+        return StepResult(token_ids, latency_ms, flops, bytes_moved, all_logprobs(chosen))
 
     def export_blocks(self, model: str, blocks: NDArray[np.int32]) -> NDArray[np.uint8]:
         """Contents of KV blocks, uint8 (len(blocks), bytes per block), a copy.

@@ -14,7 +14,7 @@ from festina.engine.cuda.decoder import Decoder
 from festina.engine.cuda.graphs import Choice, DecodeGraphs
 from festina.engine.cuda.lanes import Lane
 from festina.engine.cuda.pool import KvPool
-from festina.engine.sampling import choose
+from festina.engine.sampling import Chosen, choose, tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Resident:
     graphs: DecodeGraphs
     device: torch.device
 
-    def run(self, chunks: Sequence[Chunk], lane: Lane) -> list[int | None]:
+    def run(self, chunks: Sequence[Chunk], lane: Lane) -> list[Chosen | None]:
         """One step on a lane that the calling thread has entered: per chunk its next token.
 
         Waits for the device, so that whatever starts later, on any lane, sees what it wrote.
@@ -48,15 +48,15 @@ class Resident:
             choice = self.graphs.run(ordered, lane)
         else:
             choice = self._mixed(ordered, lane)
-        token_ids: list[int | None] = [None] * len(chunks)
+        tokens: list[Chosen | None] = [None] * len(chunks)
         sampled = [index for index in order if chunks[index].sampling is not None]
         for index, token in zip(
             sampled, _choose(choice, [chunks[i] for i in sampled]), strict=True
         ):
-            token_ids[index] = token
+            tokens[index] = token
         if lane.stream is not None:
             lane.stream.synchronize()
-        return token_ids
+        return tokens
 
     def _mixed(self, chunks: Sequence[Chunk], lane: Lane) -> Choice:
         batch = mixed_batch(chunks, self.pool.spare, self.device, lane.partition.sms)
@@ -64,21 +64,26 @@ class Resident:
         return Choice(logits, logits.float().argmax(-1))
 
 
-def _choose(choice: Choice, chunks: Sequence[Chunk]) -> list[int]:
-    """The next token of each sampled chunk; only logits that are drawn from leave the device."""
+def _choose(choice: Choice, chunks: Sequence[Chunk]) -> list[Chosen]:
+    """The next token of each sampled chunk; only logits that are looked at leave the device."""
     if not chunks:
         return []
-    chosen: list[int] = choice.best[: len(chunks)].tolist()
-    drawn = [
-        row
-        for row, chunk in enumerate(chunks)
-        if chunk.sampling is not None and chunk.sampling.temperature > 0.0
-    ]
-    if not drawn:
+    best: list[int] = choice.best[: len(chunks)].tolist()
+    chosen = [Chosen(token_id) for token_id in best]
+    looked_at = [row for row, chunk in enumerate(chunks) if _needs_logits(chunk)]
+    if not looked_at:
         return chosen
-    logits = choice.logits[drawn].float().cpu().numpy()
-    for row, values in zip(drawn, logits, strict=True):
-        sampling = chunks[row].sampling
-        assert sampling is not None  # noqa: S101 - these are the drawn ones
-        chosen[row] = choose(values, sampling, chunks[row].output_index)
+    logits = choice.logits[looked_at].float().cpu().numpy()
+    for row, values in zip(looked_at, logits, strict=True):
+        sampling, token_id = chunks[row].sampling, best[row]
+        assert sampling is not None  # noqa: S101 - these need logits
+        if sampling.temperature > 0.0:
+            token_id = choose(values, sampling, chunks[row].output_index)
+        chosen[row] = Chosen(token_id, tell(values, token_id, sampling))
     return chosen
+
+
+def _needs_logits(chunk: Chunk) -> bool:
+    """Whether its token is drawn, or it asks how likely it was."""
+    sampling = chunk.sampling
+    return sampling is not None and (sampling.temperature > 0.0 or sampling.logprobs is not None)

@@ -187,7 +187,9 @@ class HostedEngine:
         request = frames.Step(batch.model, chunks, batch.point, batch.partition)
         within_s = max(self._bounds.step_s, PREDICTIONS_MAX * batch.predicted_ms / 1e3)
         done = self._ask(request, frames.Stepped, within_s)
-        return StepResult(done.token_ids, done.latency_ms, done.flops, done.bytes_moved)
+        return StepResult(
+            done.token_ids, done.latency_ms, done.flops, done.bytes_moved, done.logprobs
+        )
 
     def export_blocks(self, model: str, blocks: NDArray[np.int32]) -> NDArray[np.uint8]:
         """Contents of KV blocks, uint8 (len(blocks), bytes per block), a copy.

@@ -15,7 +15,7 @@ from festina.config import DeploymentConfig
 from festina.engine.architecture import DecoderConfig
 from festina.engine.base import ModelShape
 from festina.errors import ErrorInfo, FrameTooLargeError, ProtocolError, ProtocolVersionError
-from festina.types import Count, OperatingPoint, Sampling, SmPartition
+from festina.types import Count, Logprobs, OperatingPoint, Sampling, SmPartition
 
 VERSION = 1
 FRAME_BYTES_MAX = 32 * 1024 * 1024
@@ -180,6 +180,7 @@ class Stepped(Frame, frozen=True):
     latency_ms: float
     flops: float
     bytes_moved: float
+    logprobs: tuple[Logprobs | None, ...] = ()
 
 
 class Exported(Frame, frozen=True):

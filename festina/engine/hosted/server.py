@@ -144,7 +144,9 @@ class Server:
             for chunk in step.chunks
         )
         done = self._engine.step(Batch(step.model, chunks, step.point, step.partition))
-        return frames.Stepped(done.token_ids, done.latency_ms, done.flops, done.bytes_moved)
+        return frames.Stepped(
+            done.token_ids, done.latency_ms, done.flops, done.bytes_moved, done.logprobs
+        )
 
     def _load(self, load: frames.Load, fds: Sequence[int]) -> frames.Loaded:
         image, deployment = load.image, load.deployment

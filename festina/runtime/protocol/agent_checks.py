@@ -6,7 +6,7 @@ from festina.config import DeploymentConfig
 from festina.engine.base import BLOCK_TOKENS, LoadedModel, Tokenizer
 from festina.errors import BadRequestError, ContextLimitError
 from festina.messages import Generate
-from festina.types import Sampling, Slo
+from festina.types import LOGPROBS_MAX, Sampling, Slo
 
 TEMPERATURE_MAX = 10.0
 STOPS_MAX = 4
@@ -80,6 +80,18 @@ def check_text_length(message: Generate, deployment: DeploymentConfig, loaded: L
         )
 
 
+def check_logprobs(message: Generate, loaded: LoadedModel) -> None:
+    """Whether the engine can tell how likely tokens are, if that is asked for.
+
+    Raises:
+        BadRequestError: It cannot.
+    """
+    if message.sampling.logprobs is not None and not loaded.has_logits:
+        raise BadRequestError(
+            "this engine has no logits", field="sampling.logprobs", expected="none to be asked for"
+        )
+
+
 def check_fits(
     message: Generate, input_tokens: int, deployment: DeploymentConfig, loaded: LoadedModel
 ) -> None:
@@ -140,6 +152,8 @@ def _check_sampling(sampling: Sampling) -> None:
         raise _bad("sampling.top_p", sampling.top_p, "a number in (0, 1]")
     if sampling.seed < 0:
         raise _bad("sampling.seed", sampling.seed, "at least 0")
+    if sampling.logprobs is not None and not 0 <= sampling.logprobs <= LOGPROBS_MAX:
+        raise _bad("sampling.logprobs", sampling.logprobs, f"none, or 0 to {LOGPROBS_MAX}")
     if len(sampling.stop) > STOPS_MAX:
         raise _bad("sampling.stop", f"{len(sampling.stop)} texts", f"at most {STOPS_MAX}")
     for index, text in enumerate(sampling.stop):

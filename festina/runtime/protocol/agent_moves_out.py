@@ -13,6 +13,7 @@ from festina.account import MoveOutcome
 from festina.config import LinkConfig
 from festina.errors import AgentLostError, FestinaError
 from festina.messages import (
+    MOVED_LOGPROBS_MAX,
     MOVED_TOKENS_MAX,
     Abandon,
     AnyMessage,
@@ -26,6 +27,7 @@ from festina.messages import (
     Ready,
     Taken,
 )
+from festina.runtime.protocol import agent_logprobs
 from festina.runtime.protocol.agent_account import MoveTally
 from festina.runtime.protocol.agent_effects import Effect
 from festina.runtime.protocol.agent_links import CLIENTS
@@ -224,6 +226,8 @@ class MovesOut:
         if request is None or request.sequence is None:
             return []
         if len(request.sequence.token_ids) > MOVED_TOKENS_MAX:
+            return []
+        if agent_logprobs.count(request.logprobs) > MOVED_LOGPROBS_MAX:
             return []
         method = self._router.method(request, migrate.method, now)
         if method is None:

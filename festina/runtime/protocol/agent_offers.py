@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from festina.engine.base import BLOCK_TOKENS, LoadedModel
 from festina.errors import AgentLostError, OverloadedError, ProtocolError
-from festina.messages import Handover, Offer
-from festina.runtime.protocol.agent_checks import check_fits, check_generate, tokenize
+from festina.messages import Handover, Offer, RequestState
+from festina.runtime.protocol.agent_checks import (
+    check_fits,
+    check_generate,
+    check_logprobs,
+    tokenize,
+)
+from festina.runtime.protocol.agent_logprobs import check_moved
 from festina.runtime.protocol.agent_models import Residency
 from festina.runtime.protocol.agent_move_in import MoveIn
 from festina.runtime.protocol.agent_transfers import Transfers
@@ -72,7 +78,7 @@ def check_handover(move: MoveIn, handover: Handover) -> None:
     output_ids, known = handover.state.output_ids, len(move.output_ids)
     if output_ids[:known] != move.output_ids:
         raise ProtocolError("another output", field="state.output_ids", expected="more of the same")
-    _check_output(output_ids, move.offer.generate.max_tokens, move.loaded)
+    _check_output(handover.state, move.offer.generate.max_tokens, move.loaded)
 
 
 def _check(offer: Offer, epoch: int, transfers: Transfers) -> tuple[Residency, LoadedModel]:
@@ -87,13 +93,16 @@ def _check(offer: Offer, epoch: int, transfers: Transfers) -> tuple[Residency, L
         raise ProtocolError("no prompt", field="generate.token_ids", expected="token ids")
     check_generate(generate)
     tokenize(generate, loaded.tokenizer, loaded.shape.vocabulary)
+    check_logprobs(generate, loaded)
     check_fits(generate, len(generate.token_ids), residency.deployment, loaded)
-    _check_output(offer.state.output_ids, generate.max_tokens, loaded)
+    _check_output(offer.state, generate.max_tokens, loaded)
     return residency, loaded
 
 
-def _check_output(output_ids: tuple[int, ...], max_tokens: int, loaded: LoadedModel) -> None:
+def _check_output(state: RequestState, max_tokens: int, loaded: LoadedModel) -> None:
     """Whether an output that goes on could be this."""
+    output_ids = state.output_ids
+    check_moved(state.logprobs, len(output_ids), loaded.shape.vocabulary)
     if len(output_ids) >= max_tokens:
         raise ProtocolError(
             f"{len(output_ids)} tokens", field="state.output_ids", expected=f"under {max_tokens}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from festina.control.sequence import Sequence
 from festina.engine.stream import OutputText
 from festina.messages import Generate
 from festina.runtime.protocol.agent_replay import Replay
+from festina.types import Logprobs
 
 ENDED_MAX = 4096
 """Ended requests that are remembered, so that a repeated `Generate` does not run twice."""
@@ -34,6 +35,8 @@ class Request:
         attached: Its client can be told; else `peer` is a stand-in until it comes.
         begun: It has been in a step here.
         speaks: It has given a token here.
+        logprobs: How likely each token of the output was, None for those that another agent sent;
+            empty unless its client asked.
     """
 
     number: int
@@ -50,6 +53,7 @@ class Request:
     attached: bool = True
     begun: bool = False
     speaks: bool = False
+    logprobs: list[Logprobs | None] = field(default_factory=list)
 
     @property
     def submitted_at(self) -> float:

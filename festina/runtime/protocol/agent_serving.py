@@ -18,17 +18,19 @@ from festina.messages import Accepted, Failed, Finished, Generate, Probe, Tokens
 from festina.runtime.protocol.agent_checks import (
     check_fits,
     check_generate,
+    check_logprobs,
     check_text_length,
     tokenize,
 )
 from festina.runtime.protocol.agent_effects import Effect
 from festina.runtime.protocol.agent_links import CLIENTS, ClientRoster
+from festina.runtime.protocol.agent_logprobs import spell
 from festina.runtime.protocol.agent_models import ModelTable, Residency
 from festina.runtime.protocol.agent_requests import Request, RequestBook
 from festina.runtime.protocol.agent_summary import free_in_ms
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.request_notes import note, note_of_end
-from festina.types import FinishReason, ModelState, Phase, Provenance, Usage
+from festina.types import FinishReason, Logprobs, ModelState, Phase, Provenance, Usage
 
 TICKETS_MAX = 4096
 RETRY_AFTER_MS_MIN = 100
@@ -175,12 +177,15 @@ class Serving:
         try:
             check_text_length(message, deployment, loaded)
             ids = tokenize(message, loaded.tokenizer, loaded.shape.vocabulary)
+            check_logprobs(message, loaded)
             check_fits(message, len(ids), deployment, loaded)
         except FestinaError as error:
             return self._end(request, Failed(request.request_id, error.info()), now)
         request.decoder = OutputText(loaded.tokenizer, message.sampling.stop)
         for token_id in message.received:  # what it gave for them has been sent by another agent
             request.decoder.push(token_id)
+        if message.sampling.logprobs is not None:
+            request.logprobs = [None] * len(message.received)
         submitted_at = request.arrived_at - message.elapsed_ms / 1e3
         request.sequence = Sequence(
             number=request.number,
@@ -216,8 +221,14 @@ class Serving:
 
     # Output
 
-    def emit(self, seq: Sequence, now: float) -> list[Effect]:
-        """Send a sequence's new token; end the request if it was the last."""
+    def emit(self, seq: Sequence, logprobs: Logprobs | None, now: float) -> list[Effect]:
+        """Send a sequence's new token; end the request if it was the last.
+
+        Args:
+            seq: Which.
+            logprobs: How likely the token was, if that was asked for.
+            now: Seconds.
+        """
         request, residency = self.requests.get(seq.number), self._models[seq.model]
         residency.output_tokens_total += 1
         loaded, decoder = residency.loaded, request.decoder
@@ -227,7 +238,10 @@ class Serving:
         if token_id in loaded.tokenizer.end_ids and not request.message.sampling.ignore_eos:
             return self._finish(request, seq, FinishReason.STOP, index, decoder.flush(), now)
         text = decoder.push(token_id)
-        tokens = Tokens(request.request_id, index, (token_id,), text)
+        told = spell(loaded.tokenizer, token_id, logprobs)
+        if request.message.sampling.logprobs is not None:
+            request.logprobs.append(logprobs)
+        tokens = Tokens(request.request_id, index, (token_id,), text, told)
         sent = self._say(request, tokens)
         if not request.speaks:
             request.speaks = True

@@ -69,7 +69,15 @@ class Stepper:
         step, grown = self._scheduler.settle(step_id, result.token_ids, result.latency_ms, now)
         self._models[step.model].in_step = False
         self._charge(step, result, now)
-        return [effect for seq in grown for effect in self._serving.emit(seq, now)]
+        told = {
+            chunk.sequence.number: logprobs
+            for chunk, logprobs in zip(
+                step.chunks, result.logprobs, strict=False
+            )  # or there are none
+        }
+        return [
+            effect for seq in grown for effect in self._serving.emit(seq, told.get(seq.number), now)
+        ]
 
     def pump(self, now: float) -> list[Effect]:
         """Start what should run now."""

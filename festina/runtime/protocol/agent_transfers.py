@@ -18,6 +18,7 @@ from festina.engine.stream import OutputText
 from festina.messages import Generate, Moving, Offer, RequestState
 from festina.runtime.protocol.agent_effects import Effect
 from festina.runtime.protocol.agent_links import CLIENTS
+from festina.runtime.protocol.agent_logprobs import spell
 from festina.runtime.protocol.agent_models import ModelTable, Residency
 from festina.runtime.protocol.agent_replay import Replay
 from festina.runtime.protocol.agent_requests import Request
@@ -77,6 +78,7 @@ class Transfers:
             energy_source=Provenance.MODELLED if modelled else Provenance.MEASURED,
             preemptions=seq.preemptions,
             moves=request.moves,
+            logprobs=tuple(request.logprobs),
         )
 
     # Away
@@ -180,6 +182,8 @@ class Transfers:
         """From now on it is this agent's. Its model is pinned and its account open."""
         generate = offer.generate
         decoder = OutputText(tokenizer, generate.sampling.stop)
+        known = state.logprobs or (None,) * len(state.output_ids)
+        told = [spell(tokenizer, *one) for one in zip(state.output_ids, known, strict=True)]
         request = Request(
             number=seq.number,
             peer=client,
@@ -190,7 +194,8 @@ class Transfers:
             carried_j=state.energy_j,
             carried_modelled=state.energy_source is Provenance.MODELLED,
             moves=state.moves + 1,
-            replay=Replay(generate.request_id, decoder, state.output_ids),
+            replay=Replay(generate.request_id, decoder, state.output_ids, told),
+            logprobs=list(state.logprobs),
         )
         self.gone.drop((client, request.request_id))
         self.serving.requests.admit(request)
