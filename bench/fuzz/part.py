@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from bench.fuzz import frames, logic, readers
+from bench.fuzz import frames, gateway, logic, readers
 from bench.fuzz.target import Tally, Target, run_round
 
 HANG_S = 5.0
@@ -25,13 +25,14 @@ FIRST_LOOK_S = 30.0
 
 TARGETS: dict[str, tuple[Callable[[Path], Target], float]] = {
     "wire": (frames.wire, 0.40),
-    "hosted": (frames.hosted, 0.20),
-    "blocks": (frames.blocks, 0.37),
+    "hosted": (frames.hosted, 0.17),
+    "blocks": (frames.blocks, 0.20),
     "keys": (frames.keys, 0.01),
     "scheduler": (logic.scheduler, 0.005),
     "agent": (logic.agent, 0.005),
     "client": (logic.client, 0.005),
-    "http": (readers.http, 0.002),
+    "bodies": (gateway.bodies, 0.10),
+    "http": (gateway.http, 0.10),
     "profile": (readers.profile, 0.0005),
     "trace": (readers.trace, 0.001),
     "config": (readers.config, 0.0005),

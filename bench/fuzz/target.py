@@ -23,11 +23,13 @@ class Target:
         start: Fresh state; gives the function that takes an input. It raises a `FestinaError` to
             refuse one; anything else that it raises is a crash.
         intact: Of 16 inputs, how many stay valid: they lead into the states that damage then meets.
+        damage: Makes an input of one of the corpus.
     """
 
     corpus: Sequence[bytes]
     start: Callable[[], Callable[[bytes], object]]
     intact: int = 1
+    damage: Callable[[bytes, Sequence[bytes], Random, int], bytes] = mutate
 
 
 @dataclass(slots=True)
@@ -45,7 +47,8 @@ def run_round(target: Target, seed: int, number: int, tally: Tally) -> None:
     take = target.start()
     corpus = target.corpus
     for _ in range(ROUND):
-        data = mutate(corpus[rng.getrandbits(20) % len(corpus)], corpus, rng, target.intact)
+        one = corpus[rng.getrandbits(20) % len(corpus)]
+        data = target.damage(one, corpus, rng, target.intact)
         tally.inputs += 1
         try:
             take(data)

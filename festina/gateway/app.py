@@ -60,7 +60,7 @@ def build_app(
         watch: Hears how requests end; without one only the log does.
     """
     watch = watch or GatewayWatch()
-    pages = _Pages(config, backend)
+    pages = _Pages(config, backend, keyed=bool(keys))
     reader = Reader({item.name: item for item in config.deployments}, config.gateway)
     chat = _Completions(config, backend, pages.metrics, watch, reader.chat)
     text = _Completions(config, backend, pages.metrics, watch, reader.text)
@@ -137,7 +137,7 @@ class _Completions:
 class _Pages:
     """Everything that is read only."""
 
-    def __init__(self, config: Config, backend: Backend) -> None:
+    def __init__(self, config: Config, backend: Backend, *, keyed: bool) -> None:
         self.metrics = Metrics()
         self._glance = Glance(backend)
         self._saved = Saved()
@@ -148,7 +148,8 @@ class _Pages:
         if config.gateway.vllm_names:
             self._registries.append(vllm_registry(registry))
         self._history = History(self._saved)
-        self._openapi = msgspec.json.encode(description(item.name for item in config.deployments))
+        names = [item.name for item in config.deployments]
+        self._openapi = msgspec.json.encode(description(names, keyed=keyed))
         self._page = (resources.files(page) / "index.html").read_text("utf-8")
         self._silent_s = config.link.silent_s
         created = int(time.time())
@@ -243,13 +244,13 @@ def _answer(error: FestinaError) -> Response:
     return Response(wrong.body, wrong.status, dict(wrong.headers), media_type=JSON)
 
 
-def _on_error(_: Request, error: Exception) -> Response:
+async def _on_error(_: Request, error: Exception) -> Response:
     if not isinstance(error, FestinaError):
         raise error
     return _answer(error)
 
 
-def _on_http(request: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     """What the router refuses."""
     if isinstance(error, HTTPException) and error.status_code == 405:
         response = _answer(MethodError(f"{request.method} is not for this path"))
@@ -258,6 +259,6 @@ def _on_http(request: Request, error: Exception) -> Response:
     return _answer(NotFoundError("there is nothing at this path"))
 
 
-def _on_bug(_: Request, __: Exception) -> Response:
+async def _on_bug(_: Request, __: Exception) -> Response:
     """The server logs it; clients learn nothing of our insides."""
     return _answer(FestinaError("the gateway failed"))

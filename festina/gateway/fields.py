@@ -53,6 +53,7 @@ StopText = Annotated[str, Meta(min_length=1, max_length=STOP_CHARACTERS_MAX)]
 Tokens = Annotated[int, Meta(ge=1, le=2**20)]
 Logprobs = Annotated[int, Meta(ge=0, le=LOGPROBS_MAX)]
 Duration = Annotated[float, Meta(gt=0, le=1e9)]
+Pace = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Extension(Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,7 +67,7 @@ class Extension(Struct, frozen=True, forbid_unknown_fields=True):
 
     ttft_ms: Duration | None = None
     tbt_ms: Duration | None = None
-    pace: Annotated[float, Meta(ge=0, le=1)] | None = None
+    pace: Pace | None = None
 
 
 class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,7 +9,15 @@ from typing import Any
 
 import msgspec
 
-from festina.gateway.fields import BOOKKEEPING, NEUTRAL_CHAT, NEUTRAL_TEXT, ChatBody, TextBody
+from festina.gateway.fields import (
+    BOOKKEEPING,
+    NEUTRAL_CHAT,
+    NEUTRAL_TEXT,
+    ChatBody,
+    Duration,
+    Pace,
+    TextBody,
+)
 from festina.gateway.status import Status
 
 Schema = dict[str, Any]
@@ -42,9 +50,9 @@ _PROMPT: Schema = {
     ],
 }
 _HEADERS = {
-    "festina-ttft-ms": "Objective for the time to the first token, in ms.",
-    "festina-tbt-ms": "Objective for the time between tokens, in ms.",
-    "festina-pace": "0 as fast as possible … 1 use all the slack.",
+    "festina-ttft-ms": ("Objective for the time to the first token, in ms.", Duration),
+    "festina-tbt-ms": ("Objective for the time between tokens, in ms.", Duration),
+    "festina-pace": ("0 as fast as possible … 1 use all the slack.", Pace),
 }
 _ERRORS = {
     "400": "A parameter is missing, unknown, out of range or not supported; `param` names it.",
@@ -75,11 +83,12 @@ _ERROR: Schema = {
 }
 
 
-def description(models: Iterable[str]) -> Schema:
+def description(models: Iterable[str], *, keyed: bool = False) -> Schema:
     """The whole document. Bodies are what `festina.gateway.fields` takes, to the letter.
 
     Args:
         models: Names of the deployments.
+        keyed: Whether an API key is asked for.
     """
     names = {"type": "string", "enum": sorted(models)}
     types = [ChatBody, TextBody, Status]
@@ -100,7 +109,7 @@ def description(models: Iterable[str]) -> Schema:
             "version": metadata.version("festina"),
             "description": "OpenAI's API, with joules in `usage` and objectives per request.",
         },
-        "security": [{"key": []}],
+        "security": [{"key": []}] if keyed else [],
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
             "schemas": schemas,
@@ -141,8 +150,13 @@ def _generate(body: str, summary: str) -> Schema:
     return {
         "summary": summary,
         "parameters": [
-            {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
-            for name, text in _HEADERS.items()
+            {
+                "name": name,
+                "in": "header",
+                "description": text,
+                "schema": msgspec.json.schema(kind),
+            }
+            for name, (text, kind) in _HEADERS.items()
         ],
         "requestBody": {
             "required": True,

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import threading
 from dataclasses import replace as replaced
 
 import pytest
@@ -107,6 +108,20 @@ def test_a_failure_before_the_first_token_has_its_status(backend, model, status,
     assert (response.status_code, error["code"]) == (status, code)
     assert set(error) == {"message", "type", "param", "code"}
     assert ("retry-after" in response.headers) == (status in (429, 503))
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/completions", b"{"), ("/nowhere", {}), ("/v1/models", {})]
+)
+def test_an_error_is_answered_without_a_thread(backend, monkeypatch, path, body):
+    """Starlette runs handlers that are not coroutines in worker threads, and starts them."""
+
+    def refuse(thread):
+        raise AssertionError(f"{thread.name} is started")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    headers = {"content-type": "application/json"}
+    assert ask(backend, path, body, headers=headers).status_code in (400, 404, 405)
 
 
 def test_overload_tells_when_to_come_back(backend):

@@ -41,6 +41,25 @@ def test_the_document_is_served_as_it_is():
     assert ask(RoteBackend(), "/openapi.json").json() == json.loads(json.dumps(description(MODELS)))
 
 
+@pytest.mark.parametrize(("keys", "security"), [((), []), (("k" * 16,), [{"key": []}])])
+def test_keys_are_described_where_they_are_asked_for(keys, security):
+    headers = {"authorization": f"Bearer {'k' * 16}"}
+    document = ask(RoteBackend(), "/openapi.json", keys=keys, headers=headers).json()
+    assert document["security"] == security
+
+
+@pytest.mark.parametrize("value", ["", "fast", "-0.1", "1.1"])
+def test_headers_are_described_as_the_numbers_that_are_read(value):
+    parameters = description(MODELS)["paths"]["/v1/completions"]["post"]["parameters"]
+    schemas = {parameter["name"]: parameter["schema"] for parameter in parameters}
+    assert schemas["festina-pace"] == {"type": "number", "minimum": 0.0, "maximum": 1.0}
+    assert schemas["festina-ttft-ms"]["exclusiveMinimum"] == 0
+    body = {"model": "chat", "prompt": "a"}
+    answer = ask(RoteBackend(), "/v1/completions", body, headers={"festina-pace": value})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "festina-pace"
+
+
 def test_every_reference_leads_somewhere():
     text = json.dumps(description(MODELS))
     known = description(MODELS)["components"]["schemas"]
