@@ -42,6 +42,8 @@ ModelName = Annotated[str, Meta(min_length=1, max_length=128)]
 AgentId = Annotated[str, Meta(min_length=1, max_length=64)]
 Endpoint = Annotated[str, Meta(max_length=256)]
 ServerKey = Annotated[str, Meta(max_length=40)]
+MOVE_TARGETS_MAX = 16
+"""Agents that requests of one deployment are spread over, beside the first."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
@@ -439,6 +441,24 @@ class Drain(Message, frozen=True):
     lease_ms: Count
 
 
+class MoveTarget(msgspec.Struct, frozen=True, array_like=True):
+    """An agent that has a deployment and takes requests of it.
+
+    Attributes:
+        agent: Agent name.
+        epoch: Its epoch.
+        endpoint: Where it listens.
+        room: Requests that it has KV cache for.
+        server_key: Public key that it must have; "" where sockets have no keys.
+    """
+
+    agent: AgentId
+    epoch: Count
+    endpoint: Endpoint
+    room: Small
+    server_key: ServerKey = ""
+
+
 class Migrate(Message, frozen=True):
     """Move running requests to another agent, each with its KV cache or by prefilling again.
 
@@ -452,6 +472,9 @@ class Migrate(Message, frozen=True):
         request_ids: Which of them; none means all of that deployment.
         method: Copy the KV cache, prefill again, or what costs less for each.
         server_key: Public key that it must have; "" where sockets have no keys.
+        room: Requests that it has KV cache for; only of interest beside `others`.
+        others: Where else they can go, if one agent has not room for all: each goes where all
+            copies together take the least time.
     """
 
     model: ModelName
@@ -461,6 +484,8 @@ class Migrate(Message, frozen=True):
     request_ids: Annotated[tuple[RequestId, ...], Meta(max_length=4096)] = ()
     method: Literal["cheapest", "copy", "recompute"] = "cheapest"
     server_key: ServerKey = ""
+    room: Small = 0
+    others: Annotated[tuple[MoveTarget, ...], Meta(max_length=MOVE_TARGETS_MAX)] = ()
 
 
 class Park(Message, frozen=True):

@@ -21,6 +21,7 @@ from festina.messages import (
     GetCluster,
     Load,
     Migrate,
+    MoveTarget,
     Park,
     Wake,
 )
@@ -113,6 +114,25 @@ def test_it_looks_before_it_plans(bench):
     assert bench.planner.asked == []
     assert bench.look(agent("a"), agent("b"))
     assert bench.report().plans == 1
+
+
+def test_what_does_not_fit_one_gpu_goes_to_others_that_have_the_model_too():
+    bench = Bench()
+    bench.warm(agent("a", model(running=9)), agent("b"))
+    bench.planner.to_empty = (MOVE, Empty("d", (), 10.0, 100.0, 50.0, 1.0, 2.0))
+    busy = agent(
+        "a", msgspec.structs.replace(model(running=9), context_tokens=9 * 84), draining=True
+    )
+    there = agent("b", model(), kv_tokens_free=250)
+    also = agent("c", model(), kv_tokens_free=1000)
+    emptied = agent("d", model(), kv_tokens_free=1000)
+    not_ready = agent("e", model(state=ModelState.LOADING), kv_tokens_free=1000)
+    parked = agent("f", model(), kv_tokens_free=1000, parked=True)
+    leaving = agent("g", model(), kv_tokens_free=1000, draining=True)
+    cluster = (busy, there, also, emptied, not_ready, parked, leaving)
+    orders = dict(order for order in bench.look(*cluster) if isinstance(order[1], Migrate))
+    more = (MoveTarget("c", 1, "tcp://c:1", 10),)
+    assert orders == {"a": Migrate("m", "b", 1, "tcp://b:1", room=2, others=more)}
 
 
 def test_a_gpu_is_drained_its_model_loaded_elsewhere_moved_and_it_is_parked(bench):

@@ -14,6 +14,8 @@ from festina.messages import (
     Drain,
     GetCluster,
     Load,
+    Migrate,
+    MoveTarget,
     Park,
     Placed,
     Refused,
@@ -118,6 +120,20 @@ def submit(logic, now, name="r"):
 @pytest.mark.parametrize("order", [Drain(1000), Park(), Wake(), Load("chat")])
 def test_an_order_is_passed_on_and_answered(logic, order):
     assert direct(logic, order) == ([("a", order)], None)
+
+
+def test_a_move_names_the_keys_of_all_its_targets(logic):
+    for name in ("b", "c"):
+        key = f"key of {name}"
+        register = Register(name, 2, f"tcp://{name}:1", "k", 8, (), 10**9, ("chat",), key)
+        logic.on_message(name.encode(), register, 0.1)
+    unknown = MoveTarget("x", 1, "tcp://x:1", 3, "key of x")
+    others = (MoveTarget("c", 2, "tcp://c:1", 3), unknown)
+    order = Migrate("chat", "b", 2, "tcp://b:1", room=1, others=others)
+    ((agent, passed),), error = direct(logic, order)
+    assert (agent, error) == ("a", None)
+    assert passed.server_key == "key of b"
+    assert passed.others == (MoveTarget("c", 2, "tcp://c:1", 3, "key of c"), unknown)
 
 
 @pytest.mark.parametrize(("agent", "epoch"), [("nobody", 1), ("a", 2)])

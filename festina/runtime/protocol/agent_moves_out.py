@@ -34,6 +34,7 @@ from festina.runtime.protocol.agent_links import CLIENTS
 from festina.runtime.protocol.agent_move_out import MoveOut, Phase
 from festina.runtime.protocol.agent_peers import AgentPeers
 from festina.runtime.protocol.agent_routes import Router
+from festina.runtime.protocol.agent_spread import spread
 from festina.runtime.protocol.agent_transfers import Transfers, as_token_ids
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.move_effects import EndMove, ExportBlocks, Exported
@@ -106,17 +107,21 @@ class MovesOut:
 
     def order(self, migrate: Migrate, now: float) -> list[Effect]:
         """Move these requests; those that are on their way already are left alone."""
-        if migrate.endpoint == self._source.endpoint:
+        targets = (migrate.endpoint, *(other.endpoint for other in migrate.others))
+        if self._source.endpoint in targets:
             return []
         moving = {move.request.number for move in self._moves.values()}
         wanted = set(migrate.request_ids)
-        for request in self._transfers.serving.requests:
-            if len(self._ordered) >= ORDERED_MAX:
-                break
-            if request.message.model != migrate.model or request.number in moving:
-                continue
-            if not wanted or request.request_id in wanted:
-                self._ordered[request.number] = migrate
+        chosen = [
+            request
+            for request in self._transfers.serving.requests.of_model(migrate.model)
+            if request.number not in moving and (not wanted or request.request_id in wanted)
+        ]
+        sizes = [self._router.kv_bytes(request) for request in chosen]
+        orders = spread(migrate, sizes, self._router.bytes_per_s)
+        for request, order in zip(chosen, orders, strict=True):
+            if order is not None and len(self._ordered) < ORDERED_MAX:
+                self._ordered[request.number] = order
         return self.advance(now)
 
     def on_message(self, endpoint: str, message: AnyMessage, now: float) -> list[Effect]:
@@ -229,7 +234,7 @@ class MovesOut:
             return []
         if agent_logprobs.count(request.logprobs) > MOVED_LOGPROBS_MAX:
             return []
-        method = self._router.method(request, migrate.method, now)
+        method = self._router.method(request, migrate, now)
         if method is None:
             return []
         self._begun += 1

@@ -185,6 +185,7 @@ class ConsolidatorLogic:
                     settings.lease_s,
                     settings.patience_s,
                     now,
+                    [other.gpu for other in empty],
                 )
                 for one in empty
             ]

@@ -7,23 +7,28 @@ models that were loaded are of use or go by their keep-alive, and a drain ends w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from festina.control.consolidation import Empty, WakeUp
+from festina.engine.base import BLOCK_TOKENS
 from festina.messages import (
+    MOVE_TARGETS_MAX,
     AgentInfo,
     ConsolidationEvent,
     Direct,
     Drain,
     Load,
     Migrate,
+    MoveTarget,
     Order,
     Park,
     Wake,
 )
-from festina.types import GpuSummary, ModelState
+from festina.types import GpuSummary, ModelState, ModelSummary
 
 Agents = Mapping[str, AgentInfo]
 
@@ -77,11 +82,20 @@ class EmptyRun:
         lease_s: Of the drain.
         patience_s: How long it may take.
         now: When it begins.
+        emptied: All GPUs that the plan empties.
     """
 
     def __init__(
-        self, plan: int, empty: Empty, epoch: int, lease_s: float, patience_s: float, now: float
+        self,
+        plan: int,
+        empty: Empty,
+        epoch: int,
+        lease_s: float,
+        patience_s: float,
+        now: float,
+        emptied: Collection[str],
     ) -> None:
+        self._emptied = emptied
         self._plan = plan
         self._empty = empty
         self._epoch = epoch
@@ -143,7 +157,7 @@ class EmptyRun:
             return Progress(tuple(loads))
         orders = [self._direct(self.gpu, self._epoch, Drain(self._lease_ms)), *loads]
         for model, to in self._empty.moves:
-            orders += self._move(gpu, model, agents[to])
+            orders += self._move(gpu, model, agents[to], agents)
         if gpu.draining and _empty(gpu):
             orders.append(self._direct(self.gpu, self._epoch, Park()))
         return Progress(tuple(orders))
@@ -159,7 +173,7 @@ class EmptyRun:
             return f"{lost[0]} cannot take over what runs there"
         return "it takes too long" if now >= self._until else ""
 
-    def _move(self, gpu: GpuSummary, model: str, to: AgentInfo) -> list[Direct]:
+    def _move(self, gpu: GpuSummary, model: str, to: AgentInfo, agents: Agents) -> list[Direct]:
         """What is left of one model here, once it is ready there."""
         here = next((one for one in gpu.models if one.model == model), None)
         if here is None or not (here.running or here.waiting):
@@ -167,7 +181,21 @@ class EmptyRun:
         if _state(to.summary, model) is not ModelState.READY:
             return []
         order = Migrate(model, to.agent, to.epoch, to.endpoint)
+        room = _room(to.summary, here)
+        if room < here.running + here.waiting:
+            order = replace(order, room=room, others=self._others(here, to, agents))
         return [self._direct(self.gpu, self._epoch, order)]
+
+    def _others(self, here: ModelSummary, to: AgentInfo, agents: Agents) -> tuple[MoveTarget, ...]:
+        """Who else has the model and takes what does not fit the first."""
+        found = [
+            MoveTarget(agent.agent, agent.epoch, agent.endpoint, _room(agent.summary, here))
+            for agent in agents.values()
+            if agent.agent not in (*self._emptied, to.agent)
+            and not (agent.summary.parked or agent.summary.draining)
+            and _state(agent.summary, here.model) is ModelState.READY
+        ]
+        return tuple(sorted(found, key=lambda other: -other.room)[:MOVE_TARGETS_MAX])
 
     def _direct(self, agent: str, epoch: int, order: Order) -> Direct:
         return Direct(self._plan, agent, epoch, order)
@@ -222,6 +250,13 @@ class WakeRun:
 
 def _state(gpu: GpuSummary, model: str) -> ModelState:
     return next((one.state for one in gpu.models if one.model == model), ModelState.ABSENT)
+
+
+def _room(gpu: GpuSummary, model: ModelSummary) -> int:
+    """Requests such as the model's, on the mean, that fit the KV pools there, over all models."""
+    tokens = model.context_tokens + model.waiting_tokens
+    each = tokens / max(1, model.running + model.waiting) + BLOCK_TOKENS
+    return int(gpu.kv_tokens_free / each)
 
 
 def _empty(gpu: GpuSummary) -> bool:

@@ -439,11 +439,19 @@ class SchedulerLogic:
         return [Send(PEERS, agent.peer, self._with_key(direct.order)), answer]
 
     def _with_key(self, order: Order) -> Order:
-        """A move names the key of its target, which both the source and the client pin."""
-        target = self._agents.get(order.agent) if isinstance(order, Migrate) else None
-        if not isinstance(order, Migrate) or target is None:
+        """A move names the keys of its targets, which both the source and the client pin."""
+        if not isinstance(order, Migrate):
             return order
-        return replace(order, server_key=target.register.public_key)
+        others = (
+            replace(other, server_key=self._key_of(other.agent, other.server_key))
+            for other in order.others
+        )
+        key = self._key_of(order.agent, order.server_key)
+        return replace(order, server_key=key, others=tuple(others))
+
+    def _key_of(self, agent: str, otherwise: str) -> str:
+        known = self._agents.get(agent)
+        return otherwise if known is None else known.register.public_key
 
     def _told_of_consolidation(self, now: float) -> Consolidation | None:
         fresh = now - self._consolidation_at < self._dead_s

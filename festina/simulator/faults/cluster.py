@@ -6,8 +6,9 @@ from collections import Counter
 from functools import partial
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from festina.messages import Generate, Migrate
+from festina.messages import Generate, Migrate, MoveTarget
 from festina.simulator.faults.agent import AgentProcess, endpoint_of
 from festina.simulator.faults.audit import Audit
 from festina.simulator.faults.client import ClientProcess
@@ -197,6 +198,13 @@ class FaultCluster:
         order = Migrate(
             move.model, move.target, target.epoch, endpoint_of(move.target), method=move.method
         )
+        if move.method == "cheapest":  # then over all that there are, one request each
+            others = [
+                MoveTarget(agent.name, agent.epoch, endpoint_of(agent.name), 1)
+                for agent in self._processes.values()
+                if isinstance(agent, AgentProcess) and agent.name not in (move.agent, move.target)
+            ]
+            order = replace(order, room=1, others=tuple(others))
         self._network.send(SCHEDULER, move.agent, move.agent.encode(), order)
 
     def _crowd(self, crowd: Crowd) -> None:
