@@ -176,6 +176,9 @@ class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         http: HOST:PORT to serve HTTP on; "" serves none, port 0 is chosen by the system.
         keys_file: File of API keys, one a line; "" asks for none, which only loopback allows.
         requests_max: Outputs generated at once; more are refused with 429.
+        requests_per_s: Requests a second for each API key, or in all where there are none; more are
+            refused with 429. 0 sets no limit.
+        requests_burst: How many of them at once, after a pause.
         max_tokens: Longest output of requests that do not say.
         body_bytes_max: Largest body of a request.
         body_timeout_s: How long a body may take to arrive.
@@ -186,6 +189,8 @@ class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     http: str = ""
     keys_file: str = ""
     requests_max: PositiveInt = 1024
+    requests_per_s: Annotated[float, Meta(ge=0)] = 0.0
+    requests_burst: PositiveInt = 100
     max_tokens: PositiveInt = 256
     body_bytes_max: Annotated[int, Meta(gt=0, le=3 * 1024 * 1024)] = 1024 * 1024
     body_timeout_s: Positive = 30.0
@@ -237,10 +242,15 @@ class SecurityConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     Attributes:
         identity: File with this process's keys; "" has none, which only loopback sockets allow.
         authorized: Folder of the public keys that its sockets admit.
+        requests_per_s: Requests a second that the owner of a client's key may submit; 0 sets no
+            limit.
+        requests_burst: How many of them at once, after a pause.
     """
 
     identity: str = ""
     authorized: str = ""
+    requests_per_s: Annotated[float, Meta(ge=0)] = 0.0
+    requests_burst: PositiveInt = 100
 
 
 class CpuPowerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

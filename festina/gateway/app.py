@@ -35,9 +35,13 @@ from festina.gateway.saved import Saved
 from festina.gateway.status import SAMPLE_S, History, status_of
 from festina.gateway.vllm_names import vllm_registry
 from festina.gateway.watch import GatewayWatch, refused
+from festina.security.rate import RateLimit
 
 OPEN_PATHS = frozenset({"/health", "/"})
 """What is served without a key: whether the cluster serves, and the page, which asks for one."""
+
+LIMITED_PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
+"""Where a key's requests are counted: each begins some work."""
 
 PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; connect-src 'self'; img-src data:; "
@@ -60,6 +64,7 @@ def build_app(
         watch: Hears how requests end; without one only the log does.
     """
     watch = watch or GatewayWatch()
+    limit = RateLimit(config.gateway.requests_per_s, config.gateway.requests_burst)
     pages = _Pages(config, backend, keyed=bool(keys))
     reader = Reader({item.name: item for item in config.deployments}, config.gateway)
     chat = _Completions(config, backend, pages.metrics, watch, reader.chat)
@@ -77,22 +82,26 @@ def build_app(
             Route("/", pages.live),
         ],
         lifespan=pages.sampling,
-        middleware=[Middleware(_KeyGuard, keys=keys)],
+        middleware=[Middleware(_KeyGuard, keys=keys, limit=limit)],
         exception_handlers={FestinaError: _on_error, HTTPException: _on_http, Exception: _on_bug},
     )
 
 
 class _KeyGuard:
-    """Nothing but `OPEN_PATHS` is served, and no body read, without a key."""
+    """Nothing but `OPEN_PATHS` is served, nor a body read, without a key or too fast with it."""
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
+    def __init__(self, app: ASGIApp, keys: ApiKeys, limit: RateLimit) -> None:
         self._app = app
         self._keys = keys
+        self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
             try:
-                self._keys.check(Headers(scope=scope).get("authorization", "").encode("latin-1"))
+                given = Headers(scope=scope).get("authorization", "")
+                owner = self._keys.check(given.encode("latin-1"))
+                if scope["path"] in LIMITED_PATHS:
+                    self._limit.take(owner, time.monotonic())
             except FestinaError as error:
                 wrong = problem(error)
                 refused(wrong.status, error.code)

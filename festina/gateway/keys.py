@@ -29,8 +29,8 @@ class ApiKeys:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
-    def check(self, authorization: bytes) -> None:
-        """Whether the header `Authorization` holds one of the keys.
+    def check(self, authorization: bytes) -> str:
+        """Whether the header `Authorization` holds one of the keys; which, as a name.
 
         Every key is compared, whole digests of equal length each time: how long it takes tells
         neither which key was close nor how close.
@@ -39,7 +39,7 @@ class ApiKeys:
             UnauthorizedError: It does not.
         """
         if not self._digests:
-            return
+            return ""
         scheme, _, key = authorization.partition(b" ")
         given = _digest(key.strip())
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]
@@ -47,6 +47,7 @@ class ApiKeys:
             raise UnauthorizedError(
                 "no valid API key", field="Authorization", expected="Bearer and one of the keys"
             )
+        return f"key {matches.index(True) + 1}"
 
 
 def read_keys(path: str) -> ApiKeys:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -11,11 +11,12 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from festina.config import SecurityConfig
-from festina.errors import ConfigError, NotAllowedError
-from festina.messages import AnyMessage
+from festina.errors import ConfigError, NotAllowedError, OverloadedError
+from festina.messages import AnyMessage, Submit
 from festina.security.authorized import AuthorizedKeys
 from festina.security.identity import Identity, read_identity
-from festina.security.roles import check_allowed
+from festina.security.rate import RateLimit, RateLimitError
+from festina.security.roles import Role, check_allowed
 
 ZAP_DOMAIN = "festina"
 
@@ -26,11 +27,21 @@ class Guard:
     Args:
         identity: Keys of this process.
         authorized: Keys that its own sockets admit; None for a process that binds none.
+        limit: How often the owner of a client's key may submit a request.
+        clock: Seconds, for the limit.
     """
 
-    def __init__(self, identity: Identity, authorized: AuthorizedKeys | None) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        authorized: AuthorizedKeys | None,
+        limit: RateLimit | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._identity = identity
         self._authorized = authorized
+        self._limit = limit
+        self._clock = clock
 
     @property
     def public_key(self) -> str:
@@ -92,6 +103,7 @@ class Guard:
 
         Raises:
             NotAllowedError: It may not.
+            RateLimitError: It may, later.
         """
         known = None if self._authorized is None else self._authorized.find(public_key)
         if known is None:
@@ -104,6 +116,16 @@ class Guard:
                 field="public_key",
                 expected=public_key,
             )
+        if isinstance(message, Submit) and known.role in (Role.CLIENT, Role.OPERATOR):
+            self._count(known.name, message)
+
+    def _count(self, name: str, submit: Submit) -> None:
+        if self._limit is None:
+            return
+        try:
+            self._limit.take(name, self._clock())
+        except OverloadedError as error:
+            raise RateLimitError(submit.request_id, error) from error
 
 
 @contextmanager
@@ -136,4 +158,5 @@ def build_guard(security: SecurityConfig, *, binds: bool) -> Guard | None:
         raise ConfigError(
             "no folder of keys to admit", field="security.authorized", expected="a folder"
         )
-    return Guard(identity, AuthorizedKeys(Path(security.authorized), time.monotonic))
+    limit = RateLimit(security.requests_per_s, security.requests_burst)
+    return Guard(identity, AuthorizedKeys(Path(security.authorized), time.monotonic), limit)

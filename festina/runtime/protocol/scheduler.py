@@ -53,6 +53,7 @@ from festina.runtime.protocol.closures import Closures
 from festina.runtime.protocol.effects import Send
 from festina.runtime.protocol.pair import PRIMARY, Pair
 from festina.runtime.protocol.submit_checks import check_submit, likely_input_tokens
+from festina.security.rate import RateLimitError
 from festina.types import GpuSummary, Slo
 
 PEERS = "peers"
@@ -219,6 +220,10 @@ class SchedulerLogic:
                 return []
             case GetCluster():
                 return [Send(PEERS, peer, self._cluster(now))]
+            case RateLimitError():
+                self._refused += 1
+                refused = Refused(message.request_id, message.refusal.info())
+                return [Send(PEERS, peer, refused)]
             case ProtocolError():
                 return [Send(PEERS, peer, Failed("", message.info()))]
             case Twin() if self._pair is not None:
