@@ -117,21 +117,25 @@ def chunk_attention(
     shape = (len(keys), -1, q.shape[2])
     # Heads are repeated: not every kernel of PyTorch's takes groups, and one that materialises the
     # scores instead would not fit beside the weights.
-    wide = [
+    wide_keys, wide_values = (
         part.reshape(shape)[:, seen].repeat_interleave(group, dim=0)[None]
         for part in (keys, values)
-    ]
+    )
     q = q.transpose(0, 1)[None]
     offset = start - first * BLOCK_TOKENS
     if window == 0 and offset == 0:
-        mixed = F.scaled_dot_product_attention(q, *wide, is_causal=True, scale=scale)
+        mixed = F.scaled_dot_product_attention(
+            q, wide_keys, wide_values, is_causal=True, scale=scale
+        )
     else:
         mask = (
-            causal_lower_right(q.shape[2], wide[0].shape[2])
+            causal_lower_right(q.shape[2], wide_keys.shape[2])
             if window == 0
-            else _window_mask(q.shape[2], wide[0].shape[2], offset, window, q.device)
+            else _window_mask(q.shape[2], wide_keys.shape[2], offset, window, q.device)
         )
-        mixed = F.scaled_dot_product_attention(q, *wide, attn_mask=mask, scale=scale)
+        mixed = F.scaled_dot_product_attention(
+            q, wide_keys, wide_values, attn_mask=mask, scale=scale
+        )
     return mixed[0].transpose(0, 1)
 
 

@@ -82,7 +82,8 @@ class NativeOps:
             stream=self._stream(qkv),
         )
         heads = self._heads
-        return qkv[:, : heads.queries * heads.size].unflatten(1, (heads.queries, heads.size))
+        queries = qkv[:, : heads.queries * heads.size]
+        return queries.view(len(queries), heads.queries, heads.size)
 
     def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
         """See `Ops`."""

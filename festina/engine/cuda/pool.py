@@ -59,11 +59,13 @@ class KvPool:
     def keys(self, layer: int) -> torch.Tensor:
         """A view (blocks + 1, kv_heads, head_dim / 8, BLOCK_TOKENS, 8)."""
         groups = (self._head_dim // KEY_GROUP, BLOCK_TOKENS, KEY_GROUP)
-        return self.data[:, layer, 0].unflatten(-1, groups)
+        keys = self.data[:, layer, 0]
+        return keys.view(*keys.shape[:-1], *groups)
 
     def values(self, layer: int) -> torch.Tensor:
         """A view (blocks + 1, kv_heads, BLOCK_TOKENS, head_dim)."""
-        return self.data[:, layer, 1].unflatten(-1, (BLOCK_TOKENS, self._head_dim))
+        values = self.data[:, layer, 1]
+        return values.view(*values.shape[:-1], BLOCK_TOKENS, self._head_dim)
 
     @property
     def content(self) -> BlockPool:
