@@ -90,6 +90,18 @@ def herd(scheduler: str, first: int, count: int, models: int, hz: float) -> subp
     )
 
 
+@contextmanager
+def busy_cores(count: int) -> Iterator[None]:
+    """Inside, so many processes compute all the time, as engines on the same machine do."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
 def line_of(process: subprocess.Popen[str]) -> str:
     """What it says next."""
     assert process.stdout is not None
@@ -155,6 +167,7 @@ def page(given: argparse.Namespace, done: Run) -> str:
         ("start of the agents to the last welcome", f"{done.join_s:.1f} s"),
         ("summaries an agent and second", f"{given.hz:g}"),
         ("requests a second", f"{given.rate:g} for {given.seconds:g} s"),
+        ("other processes that compute", f"{given.busy}"),
         ("ends", ", ".join(f"{count:,} {end}" for end, count in sorted(seen.ends.items()))),
         ("due to decision p50 / p99 / max", _figures(seen.decision_ms)),
         ("ping to pong (heartbeat lag) p50 / p99 / max", _figures(seen.heartbeat_ms)),
@@ -187,8 +200,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--hz", type=float, default=10.0, help="summaries an agent and second")
     parser.add_argument("--rate", type=float, default=500.0, help="requests a second")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--busy", type=int, default=0, help="other processes that compute")
     given = parser.parse_args(arguments)
-    done = run(given.agents, given.models, given.processes, given.hz, given.rate, given.seconds)
+    with busy_cores(given.busy):
+        done = run(given.agents, given.models, given.processes, given.hz, given.rate, given.seconds)
     sys.stdout.write(page(given, done))
     lost = sum(one["registers"] for one in done.herds)
     return 1 if lost or len(done.seen.decision_ms) < int(given.rate * given.seconds) else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event
 
@@ -17,6 +17,7 @@ from festina.log import Fields, logger, tell
 from festina.messages import AnyMessage, Failed, Leave, Placed, Refused, Register
 from festina.runtime.failpoints import failpoint
 from festina.runtime.protocol.effects import Send
+from festina.runtime.protocol.intake import Intake
 from festina.runtime.protocol.pair import PRIMARY, Pair
 from festina.runtime.protocol.scheduler import SchedulerLogic
 from festina.runtime.transport import Link, connect_scheduler, wait
@@ -26,6 +27,10 @@ from festina.security.guard import admitting, build_guard
 LOG = logger("scheduler")
 RECEIVE_MAX = 64
 """Messages read, then answered, together: a third cheaper than one after the other."""
+
+BURST_MAX = 2048
+"""Messages read before summaries are taken in. ZeroMQ gives one of each peer in turn, so that a
+client whose agents are fewer waits for one burst; it takes some 7 ms if it is all summaries."""
 
 GC_ALLOCATIONS = 200_000
 """Net allocations between two runs of the garbage collector."""
@@ -103,20 +108,32 @@ def serve(logic: SchedulerLogic, link: Link, stop: Event, primary: Link | None =
         primary: A standby's link to the scheduler that it stands in for.
     """
     links = (link,) if primary is None else (primary, link)
+    intake = Intake(logic)
     now = time.monotonic()
     while not stop.is_set():
-        if wait(links, min(SLEEP_MAX_S, logic.next_timer(now) - now)):
+        patience_s = 0.0 if intake.behind else min(SLEEP_MAX_S, logic.next_timer(now) - now)
+        if wait(links, patience_s):
             now = time.monotonic()
-            answers: list[Send] = []
-            for each in links:
-                for peer, message in each.receive(RECEIVE_MAX):
-                    failpoint("scheduler.receive", message)
-                    _log(message)
-                    answers += logic.on_message(peer, message, now)
-            _answer(link, primary, answers)
+            for answers in _bursts(links, intake, now):
+                _answer(link, primary, answers)
+        if intake.behind:
+            _answer(link, primary, intake.catch_up(now))
         now = time.monotonic()
         if now >= logic.next_timer(now):
+            intake.tell_alive(now)
             _answer(link, primary, logic.on_timer(now))
+
+
+def _bursts(links: Sequence[Link], intake: Intake, now: float) -> Iterator[list[Send]]:
+    """The answers to what has come, until the links are empty or `BURST_MAX` have been read."""
+    for _ in range(BURST_MAX // RECEIVE_MAX):
+        received = [one for link in links for one in link.receive(RECEIVE_MAX)]
+        for _, message in received:
+            failpoint("scheduler.receive", message)
+            _log(message)
+        yield intake.serve(received, now)
+        if len(received) < RECEIVE_MAX:
+            return
 
 
 def _log(message: AnyMessage | ProtocolError) -> None:

@@ -239,6 +239,12 @@ class SchedulerLogic:
         )
         return [Send(PEERS, peer, Failed("", error.info()))]
 
+    def hear(self, peers: Set[bytes], now: float) -> None:
+        """Agents behind these peers have said something that is still to be taken in: they live."""
+        for agent in self._agents.values() if peers else ():
+            if agent.peer in peers:
+                self._hear(agent, agent.peer, now)
+
     def next_timer(self, now: float) -> float:
         """When to call `on_timer`."""
         return max(now, self._tick)
@@ -401,9 +407,10 @@ class SchedulerLogic:
         agent = self._agents.get(summary.agent)
         if agent is None or agent.register.epoch != summary.epoch:
             return [Send(PEERS, peer, Reregister(self._epoch))]
-        self._hear(agent, peer, now)
         if agent.summary is not None and summary.gpu.seq < agent.summary.seq:
+            self._hear(agent, agent.peer, now)
             return []  # overtaken on its way: a newer one has told all that it could
+        self._hear(agent, peer, now)
         try:
             self._view.update(agent.slot, summary.gpu)
         except FestinaError as error:
