@@ -95,7 +95,7 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             of `endpoint`.
         policy: Local rule: ours, or the paper's (DESIGN 4.2).
         set_clocks: Choose the device's clock where this process may; off leaves it to the driver.
-        summary_hz: Summaries a second, 10-50.
+        summary_hz: Summaries a second, 10-50; fewer where a scheduler of many agents asks for it.
         batch_max: Sequences in one step; 0 = 32 on a CPU, 256 on a GPU.
         chunk_tokens: Prefill tokens in one step; 0 = 128 on a CPU, 2048 on a GPU.
         graphs_max: CUDA graphs of decode steps that a model may have on a GPU, one for each SM

@@ -42,6 +42,7 @@ ModelName = Annotated[str, Meta(min_length=1, max_length=128)]
 AgentId = Annotated[str, Meta(min_length=1, max_length=64)]
 Endpoint = Annotated[str, Meta(max_length=256)]
 ServerKey = Annotated[str, Meta(max_length=40)]
+SummaryMs = Annotated[float, Meta(ge=0)]
 MOVE_TARGETS_MAX = 16
 """Agents that requests of one deployment are spread over, beside the first."""
 
@@ -390,9 +391,15 @@ class Register(Message, frozen=True):
 
 
 class Welcome(Message, frozen=True):
-    """Answer to `Register`."""
+    """Answer to `Register`.
+
+    Attributes:
+        scheduler_epoch: Epoch of the scheduler's process.
+        summary_ms: See `Pong`.
+    """
 
     scheduler_epoch: Count
+    summary_ms: SummaryMs = 0.0
 
 
 class Summary(Message, frozen=True):
@@ -536,10 +543,12 @@ class Pong(Message, frozen=True):
     Attributes:
         nonce: From the ping.
         epoch: Epoch of the process that answers.
+        summary_ms: A scheduler's wish: an agent's summaries should be this far apart, or more.
     """
 
     nonce: Count
     epoch: Count
+    summary_ms: SummaryMs = 0.0
 
 
 class Reregister(Message, frozen=True):

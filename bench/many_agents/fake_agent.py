@@ -5,7 +5,17 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 
-from festina.messages import AnyMessage, Load, Register, Reregister, Summary, Unload
+from festina.messages import (
+    AnyMessage,
+    Load,
+    Ping,
+    Pong,
+    Register,
+    Reregister,
+    Summary,
+    Unload,
+    Welcome,
+)
 from festina.types import GpuSummary, ModelState, ModelSummary, Provenance
 
 DEVICE, SMS = "H100-SXM5-80GB", 132
@@ -15,6 +25,9 @@ RESIDENT_BYTES = 17 * 10**9
 RESIDENTS_MAX = 4
 KV_TOKENS = 60_000
 LOAD_S = 0.5
+HEARTBEAT_S = 0.5
+TURN_SHARE = 0.9
+"""Of the time between summaries: turns come with a little jitter."""
 CONTEXT_TOKENS = 400
 """Of a request, for the summary."""
 
@@ -50,6 +63,9 @@ class FakeAgent:
     orders: int = 0
     registers: int = 0
     _seq: int = 0
+    _period_s: float = 0.0
+    _summary_at: float = 0.0
+    _ping_at: float = 0.0
     _tickets: list[int] = field(default_factory=list)
     _ends: list[tuple[float, str]] = field(default_factory=list)
 
@@ -70,7 +86,20 @@ class FakeAgent:
             case Reregister():
                 self.registers += 1
                 return [self.register()]
+            case Welcome(_, summary_ms) | Pong(_, _, summary_ms):
+                self._period_s = min(summary_ms / 1e3, HEARTBEAT_S)
         return []
+
+    def tell(self, now: float) -> list[AnyMessage]:
+        """Its turn has come: a summary unless the scheduler wants fewer, and heartbeats."""
+        said: list[AnyMessage] = []
+        if now >= self._ping_at:
+            self._ping_at = now + HEARTBEAT_S
+            said.append(Ping(self._seq))
+        if now >= self._summary_at:
+            self._summary_at = now + self._period_s * TURN_SHARE
+            said.append(self.summary(now))
+        return said
 
     def take(self, model: str, ticket: int, lasts_s: float, now: float) -> None:
         """A client's request comes."""

@@ -20,7 +20,7 @@ import zmq
 from bench.many_agents.fake_agent import FakeAgent
 
 from festina.config import LinkConfig
-from festina.messages import Accepted, Finished, Generate, Welcome
+from festina.messages import Accepted, Finished, Generate, Summary, Welcome
 from festina.runtime.transport import Link
 from festina.types import FinishReason, Provenance, Usage
 
@@ -72,6 +72,7 @@ class Herd:
                     self._links[number].send(self._agents[number].register())
             for number in list(waiting):
                 for _, message in self._links[number].receive(4):
+                    self._agents[number].on_message(message, time.monotonic())
                     if isinstance(message, Welcome):
                         waiting.discard(number)
             time.sleep(0.01)
@@ -100,8 +101,9 @@ class Herd:
         for _, message in link.receive(READ_MAX):
             for answer in agent.on_message(message, now):
                 link.send(answer)
-        link.send(agent.summary(now))
-        self.tally.summaries += 1
+        for said in agent.tell(now):
+            link.send(said)
+            self.tally.summaries += isinstance(said, Summary)
 
     def _serve_clients(self) -> None:
         now = time.monotonic()

@@ -114,7 +114,7 @@ def serve(logic: SchedulerLogic, link: Link, stop: Event, primary: Link | None =
         patience_s = 0.0 if intake.behind else min(SLEEP_MAX_S, logic.next_timer(now) - now)
         if wait(links, patience_s):
             now = time.monotonic()
-            for answers in _bursts(links, intake, now):
+            for answers in bursts(links, intake, now):
                 _answer(link, primary, answers)
         if intake.behind:
             _answer(link, primary, intake.catch_up(now))
@@ -124,8 +124,14 @@ def serve(logic: SchedulerLogic, link: Link, stop: Event, primary: Link | None =
             _answer(link, primary, logic.on_timer(now))
 
 
-def _bursts(links: Sequence[Link], intake: Intake, now: float) -> Iterator[list[Send]]:
-    """The answers to what has come, until the links are empty or `BURST_MAX` have been read."""
+def bursts(links: Sequence[Link], intake: Intake, now: float) -> Iterator[list[Send]]:
+    """The answers to what has come, until the links are empty or `BURST_MAX` have been read.
+
+    Args:
+        links: Read without waiting.
+        intake: Takes what is read.
+        now: Seconds on a clock that never goes back.
+    """
     for _ in range(BURST_MAX // RECEIVE_MAX):
         received = [one for link in links for one in link.receive(RECEIVE_MAX)]
         for _, message in received:

@@ -418,6 +418,21 @@ def test_another_scheduler_under_the_old_address_is_noticed():
     assert isinstance(agent.to_scheduler[-1][1], Register)
 
 
+@pytest.mark.parametrize(
+    ("summary_ms", "least", "most"), [(0.0, 38, 42), (200.0, 9, 11), (1e9, 4, 5)]
+)
+def test_summaries_are_as_far_apart_as_the_scheduler_asks_within_a_heartbeat(
+    summary_ms: float, least: int, most: int
+):
+    agent = VirtualAgent(deployment())
+    agent.welcome()
+    agent.from_scheduler(Pong(1, 1, summary_ms))
+    agent.to_scheduler.clear()
+    agent.run(until=2.0, idle=False)
+    summaries = [m for _, m in agent.to_scheduler if isinstance(m, Summary)]
+    assert least <= len(summaries) <= most
+
+
 def test_pings_are_answered_with_the_epoch():
     agent = VirtualAgent(deployment())
     agent.from_scheduler(Ping(5))

@@ -333,6 +333,24 @@ def test_a_summary_that_was_overtaken_changes_nothing(logic: SchedulerLogic):
     assert [(agent.summary.seq, agent.silent_ms) for agent in cluster.agents] == [(3, 0.0)]
 
 
+def test_a_summary_that_was_overtaken_does_not_change_the_way_back(
+    logic: SchedulerLogic, view: FakeView
+):
+    logic.on_message(b"reconnected", summary(seq=3), 0.1)
+    logic.on_message(AGENT, summary(seq=2), 0.2)
+    view.action = "load"
+    load, _ = logic.on_message(CLIENT, submit(), 0.3)
+    assert load.peer == b"reconnected"
+
+
+def test_many_agents_are_told_to_say_less(empty: SchedulerLogic):
+    assert only(empty.on_message(CLIENT, Ping(7), 0.0)).summary_ms == 0.0
+    for number in range(1000):
+        answer = only(empty.on_message(b"%d" % number, register(f"gpu{number}"), 0.0))
+    assert answer == Welcome(EPOCH, 100.0)
+    assert only(empty.on_message(CLIENT, Ping(7), 0.0)) == Pong(7, EPOCH, 100.0)
+
+
 def test_a_ping_is_answered_with_the_epoch(empty: SchedulerLogic):
     assert only(empty.on_message(CLIENT, Ping(7), 0.0)) == Pong(7, EPOCH)
 

@@ -439,7 +439,7 @@ class AgentLogic:
 
     def _summary(self, now: float) -> list[Send]:
         period_s = 1.0 / self._config.agent.summary_hz
-        self._summary_at = now + period_s
+        self._summary_at = now + max(period_s, self._links.summary_s)
         self._summaries += 1
         gpu = gpu_summary(
             self._summaries,

@@ -33,6 +33,7 @@ class SchedulerLink:
         self._heartbeat_s = link.heartbeat_s
         self._silence_s = link.heartbeat_s * link.missed_max
         self._scheduler_epoch: int | None = None
+        self._summary_s = 0.0
         self._heard_at = 0.0
         self._next_at = 0.0
         self._nonce = 0
@@ -43,6 +44,11 @@ class SchedulerLink:
         return self._scheduler_epoch is not None
 
     @property
+    def summary_s(self) -> float:
+        """How far apart the scheduler wants summaries, at least; a heartbeat at most."""
+        return self._summary_s if self.welcome else 0.0
+
+    @property
     def next_timer(self) -> float:
         """When `on_timer` has something to do."""
         return self._next_at
@@ -50,6 +56,8 @@ class SchedulerLink:
     def on_message(self, message: AnyMessage, now: float) -> list[Send]:
         """React to registration and heartbeats; other messages only count as a sign of life."""
         self._heard_at = now
+        if isinstance(message, Welcome | Pong):
+            self._summary_s = min(message.summary_ms / 1e3, self._heartbeat_s)
         if isinstance(message, Welcome):
             self._scheduler_epoch = message.scheduler_epoch
         elif isinstance(message, Reregister):
@@ -99,6 +107,11 @@ class SchedulerLinks:
     def welcome(self) -> bool:
         """Whether any of them knows this agent."""
         return any(link.welcome for link in self._links.values())
+
+    @property
+    def summary_s(self) -> float:
+        """As `SchedulerLink.summary_s`: what the one that is busier wants."""
+        return max(link.summary_s for link in self._links.values())
 
     @property
     def next_timer(self) -> float:

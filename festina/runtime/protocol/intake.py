@@ -18,6 +18,9 @@ from festina.runtime.protocol.effects import Send
 SUMMARIES_MAX = 128
 """Summaries taken in between two looks at what else has come: a millisecond."""
 
+SUMMARIES_HZ = 10_000.0
+"""Summaries a second that a scheduler wants at most: a quarter of a core."""
+
 TICKETS_MAX = 4096
 """Tickets in a summary that waits; one that would have more is not merged."""
 
@@ -88,6 +91,16 @@ class Intake:
         merged = message if waiting is None else merge(waiting, message)
         self._waiting[peer] = message if merged is None else merged
         return [waiting] if merged is None and waiting is not None else []
+
+
+def summary_ms(agents: int, summary_hz: float) -> float:
+    """How far apart the summaries of one of so many agents should be; 0 where its own rate will do.
+
+    Args:
+        agents: How many there are.
+        summary_hz: How often each would tell.
+    """
+    return agents * 1e3 / SUMMARIES_HZ if agents * summary_hz > SUMMARIES_HZ else 0.0
 
 
 def merge(earlier: Summary, later: Summary) -> Summary | None:

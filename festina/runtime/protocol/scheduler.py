@@ -51,6 +51,7 @@ from festina.messages import (
 )
 from festina.runtime.protocol.closures import Closures
 from festina.runtime.protocol.effects import Send
+from festina.runtime.protocol.intake import summary_ms
 from festina.runtime.protocol.pair import PRIMARY, Pair
 from festina.runtime.protocol.submit_checks import check_submit, likely_input_tokens
 from festina.security.rate import RateLimitError
@@ -157,6 +158,7 @@ class SchedulerLogic:
         self._reservation_s = config.scheduler.reservation_s
         self._dead_s = config.link.heartbeat_s * config.link.missed_max
         self._silent_s = config.link.silent_s
+        self._summary_hz = config.agent.summary_hz
         self._tick_s = min(config.link.heartbeat_s, config.scheduler.reservation_s) / 2
         self._pair = pair
         if pair is not None:
@@ -206,7 +208,7 @@ class SchedulerLogic:
             case Summary():
                 return self._on_summary(peer, message, now)
             case Ping(nonce):
-                return [Send(PEERS, peer, Pong(nonce, self._epoch))]
+                return [Send(PEERS, peer, Pong(nonce, self._epoch, self._summary_ms))]
             case Register():
                 return self._on_register(peer, message, now)
             case Leave(name, epoch):
@@ -384,7 +386,7 @@ class SchedulerLogic:
             self._join(peer, register, now)
         except FestinaError as error:
             return [Send(PEERS, peer, Failed("", error.info()))]
-        return [Send(PEERS, peer, Welcome(self._epoch))]
+        return [Send(PEERS, peer, Welcome(self._epoch, self._summary_ms))]
 
     def _join(self, peer: bytes, register: Register, now: float) -> None:
         known = self._agents.get(register.agent)
@@ -421,6 +423,10 @@ class SchedulerLogic:
         for ticket in summary.gpu.tickets:
             self._settle(ticket)
         return []
+
+    @property
+    def _summary_ms(self) -> float:
+        return summary_ms(len(self._agents), self._summary_hz)
 
     def _hear(self, agent: _Agent, peer: bytes, now: float) -> None:
         agent.peer, agent.heard = peer, now
