@@ -30,7 +30,7 @@ from festina.simulator.faults.agent import AgentProcess
 from festina.simulator.faults.demand import GENEROUS
 from festina.simulator.faults.network import LATENCY_S
 from festina.simulator.faults.process import Site
-from festina.simulator.faults.scheduler import SchedulerProcess
+from festina.simulator.faults.scheduler import CATCH_UP_S, SchedulerProcess
 from festina.types import Slo
 
 _LEGS = 6
@@ -59,7 +59,7 @@ class Audit:
         new.tap = self._hear
         heartbeat_s = site.plan.config.link.heartbeat_s
         self._latest = site.network.now + heartbeat_s + site.plan.config.scheduler.reservation_s * 2
-        due = site.network.now + heartbeat_s + _LEGS * 2 * LATENCY_S
+        due = site.network.now + heartbeat_s + _LEGS * 2 * LATENCY_S + CATCH_UP_S
         site.network.at(due, self._compare_cluster)
 
     def _hear(self, peer: bytes, message: AnyMessage, now: float) -> None:
@@ -68,6 +68,7 @@ class Audit:
             self._old.logic.on_message(peer, message, now)
 
     def _compare_cluster(self) -> None:
+        self._new.catch_up()
         living = {
             name: process.epoch
             for name, process in self._site.network.processes.items()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
+from festina.errors import ProtocolError
 from festina.messages import AnyMessage
 from festina.runtime.protocol.effects import Send
+from festina.runtime.protocol.intake import Intake
 from festina.runtime.protocol.pair import PRIMARY, Pair
 from festina.simulator.faults.plan import SCHEDULER, STANDBY
 from festina.simulator.faults.process import Process, Site
 from festina.simulator.faults.profiles import NamedView
+
+CATCH_UP_S = 1e-3
+"""How long after it came a summary is taken in; what comes meanwhile goes first."""
 
 Tap = Callable[[bytes, AnyMessage, float], None]
 
@@ -22,7 +27,7 @@ class SchedulerProcess(Process):
         name: `SCHEDULER` or `STANDBY`.
 
     Attributes:
-        tap: Hears what it hears.
+        tap: Hears what it takes in.
     """
 
     def __init__(self, site: Site, name: str) -> None:
@@ -34,6 +39,8 @@ class SchedulerProcess(Process):
         if site.plan.standby:
             pair = Pair(standby=name == STANDBY, link=link, epoch=epoch, now=self.now)
         self.logic = site.parts.scheduler(site.plan.config, self.view, epoch, pair)
+        self._intake = Intake(self)
+        self._catching_up = False
         self.timer()
 
     @property
@@ -44,13 +51,33 @@ class SchedulerProcess(Process):
     def receive(self, source: str, identity: bytes, message: AnyMessage) -> None:
         """See `Process`; all peers that come to it are alike to a scheduler."""
         peer = b"" if source == SCHEDULER else identity
-        self._act(self.logic.on_message(peer, message, self.now))
-        if self.tap is not None:
-            self.tap(identity, message, self.now)
+        self._act(self._intake.serve([(peer, message)], self.now))
+        if self._intake.behind and not self._catching_up:
+            self._catching_up = True
+            self.later(CATCH_UP_S, self.catch_up)
 
     def timer(self) -> None:
         """See `Process`."""
+        self._intake.tell_alive(self.now)
         self._act(self.logic.on_timer(self.now))
+
+    def catch_up(self) -> None:
+        """Take in what waits."""
+        self._catching_up = False
+        self._act(self._intake.catch_up(self.now))
+
+    def on_message(
+        self, peer: bytes, message: AnyMessage | ProtocolError, now: float
+    ) -> list[Send]:
+        """See `Taker`."""
+        sends = self.logic.on_message(peer, message, now)
+        if self.tap is not None and not isinstance(message, ProtocolError):
+            self.tap(peer, message, now)
+        return sends
+
+    def hear(self, peers: Set[bytes], now: float) -> None:
+        """See `Taker`."""
+        self.logic.hear(peers, now)
 
     def _act(self, sends: Iterable[Send]) -> None:
         site = self.site
