@@ -35,6 +35,8 @@ BODIES = (
     ("chat", CHAT),
     ("text", TEXT),
     ("chat", {**CHAT, **WHOLE, "min_tokens": 2, "ignore_eos": True}),
+    ("chat", {**CHAT, "logprobs": True, "top_logprobs": 2}),
+    ("text", {**TEXT, "logprobs": 3}),
     ("text", {**TEXT, "prompt": [1, 2, 3], "stream": True, "suffix": ""}),
     ("text", {**TEXT, "prompt": [[1, 2], [3]], "n": 3, "model": "mixed", "logit_bias": {}}),
     ("chat", {"model": "busy", "messages": [{"role": "system", "content": PARTS}], "tools": []}),

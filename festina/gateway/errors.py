@@ -34,6 +34,7 @@ _PARAMS = {
     "token_ids": "prompt",
     "input_tokens": "prompt",
     "pace": "festina.pace",
+    "slo": "festina",
 }
 """Fields of messages between processes → parameters of HTTP requests."""
 

@@ -52,7 +52,8 @@ NEUTRAL_TEXT = _BOTH | {"echo": (False,), "suffix": ("",)}
 StopText = Annotated[str, Meta(min_length=1, max_length=STOP_CHARACTERS_MAX)]
 Tokens = Annotated[int, Meta(ge=1, le=2**20)]
 Logprobs = Annotated[int, Meta(ge=0, le=LOGPROBS_MAX)]
-Duration = Annotated[float, Meta(gt=0, le=1e9)]
+Duration = Annotated[float, Meta(ge=1e-3, le=1e9)]
+"""Milliseconds; less than a microsecond would be none once it is seconds."""
 Pace = Annotated[float, Meta(ge=0, le=1)]
 
 

@@ -142,6 +142,13 @@ def _add_neutral(schema: Schema, neutral: Mapping[str, tuple[object, ...]]) -> N
         properties[name] = {"description": "Accepted and not used."}
 
 
+_BEYOND = (
+    "Beyond the schema: some prompt or turn has text; `stream_options` come with `stream`; "
+    "`min_tokens` come with `ignore_eos`; `max_tokens` and `max_completion_tokens` agree; prompts "
+    "times `n` are 16 at most; prompt and output fit into the context of the model."
+)
+
+
 def _generate(body: str, summary: str) -> Schema:
     content = {
         "application/json": {"schema": {"type": "object"}},
@@ -149,6 +156,7 @@ def _generate(body: str, summary: str) -> Schema:
     }
     return {
         "summary": summary,
+        "description": _BEYOND,
         "parameters": [
             {
                 "name": name,

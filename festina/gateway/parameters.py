@@ -19,7 +19,9 @@ from festina.gateway.fields import (
     SEED_MAX,
     Body,
     ChatBody,
+    Duration,
     Extension,
+    Pace,
     TextBody,
     Turn,
     read_fields,
@@ -32,7 +34,11 @@ from festina.types import Sampling, Slo
 Kind = Literal["chat", "text"]
 TOKEN_ID_MAX = 2**31 - 1
 
-_HEADERS = {"festina-ttft-ms": "ttft_ms", "festina-tbt-ms": "tbt_ms", "festina-pace": "pace"}
+_HEADERS = {
+    "festina-ttft-ms": ("ttft_ms", Duration),
+    "festina-tbt-ms": ("tbt_ms", Duration),
+    "festina-pace": ("pace", Pace),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +222,10 @@ def _bad_prompt(field: str) -> BadRequestError:
 def _wishes(given: Extension, headers: Mapping[str, str]) -> Extension:
     """The body's own, and the headers' for what it leaves open."""
     wishes = {name: getattr(given, name) for name in given.__struct_fields__}
-    for header, name in _HEADERS.items():
+    for header, (name, kind) in _HEADERS.items():
         if wishes[name] is None and header in headers:
-            wishes[name] = headers[header]
             try:
-                msgspec.convert({name: headers[header]}, Extension, strict=False)
+                wishes[name] = msgspec.convert(headers[header], kind, strict=False)
             except msgspec.ValidationError as error:
-                raise BadRequestError(str(error).split(" - at ")[0], field=header) from error
-    return msgspec.convert(wishes, Extension, strict=False)
+                raise BadRequestError(str(error), field=header) from error
+    return Extension(**wishes)

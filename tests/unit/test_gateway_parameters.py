@@ -232,3 +232,13 @@ def test_deep_nests_and_lone_surrogates_are_typed_refusals():
     for raw in (b'{"model":' + b"[" * 100_000, rb'{"model":"chat","prompt":"\ud800"}'):
         with pytest.raises(BadRequestError):
             READER.text(raw, {})
+
+
+@pytest.mark.parametrize(
+    ("field", "named"),
+    [("slo", "festina"), ("slo.ttft_ms", "festina.ttft_ms"), ("sampling.top_p", "top_p")],
+)
+def test_errors_name_the_parameter_of_http(field, named):
+    error = json.loads(problem(BadRequestError("is wrong", field=field)).body)["error"]
+    assert error["param"] == named
+    assert error["message"].startswith(named)
