@@ -13,6 +13,7 @@ from festina.gateway.choices import Choices
 from festina.gateway.errors import problem
 from festina.gateway.logprobs import tellers
 from festina.gateway.parameters import Call
+from festina.gateway.patience import Patience
 from festina.gateway.shapes import DONE, Chunks, event, tokens_of, usage_of, whole
 from festina.messages import Accepted, TokenLogprobs, Tokens
 from festina.runtime.protocol.request import Ended, Event
@@ -73,6 +74,11 @@ async def send_stream(call: Call, choices: Choices, send: Send, stall_s: float) 
         FestinaError: A choice ended badly before anything was sent; later, the stream tells it.
         TimeoutError: The client does not read.
     """
+    async with Patience(send, stall_s) as patience:
+        await _send_chunks(call, choices, patience.send)
+
+
+async def _send_chunks(call: Call, choices: Choices, send: Send) -> None:
     stream = _Stream(call)
     started = False
     while not stream.ended:
@@ -89,9 +95,7 @@ async def send_stream(call: Call, choices: Choices, send: Send, stall_s: float) 
             started = True
             headers = {"x-request-id": call.id, "cache-control": "no-cache"}
             await send(_start(200, EVENTS, headers))
-        async with asyncio.timeout(stall_s):
-            body = {"type": "http.response.body", "body": data, "more_body": not stream.ended}
-            await send(body)
+        await send({"type": "http.response.body", "body": data, "more_body": not stream.ended})
 
 
 async def send_body(

@@ -48,7 +48,8 @@ class Choices:
         self._metrics = metrics
         self._watch = watch
         self._began = time.monotonic()
-        self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+        self._news: list[tuple[int, Event]] = []
+        self._wanted: asyncio.Future[None] | None = None
         try:
             for index, job in enumerate(call.jobs):
                 backend.start(job, partial(self._hear, index))
@@ -59,10 +60,14 @@ class Choices:
             raise
 
     async def news(self) -> list[tuple[int, Event]]:
-        """All that has happened since the last call, at least one event: (choice, event)."""
-        news = [await self._events.get()]
-        while not self._events.empty():
-            news.append(self._events.get_nowait())
+        """All that has happened since the last call, at least one event: (choice, event).
+
+        One task at a time may wait.
+        """
+        while not self._news:
+            self._wanted = asyncio.get_running_loop().create_future()
+            await self._wanted
+        news, self._news = self._news, []
         return news
 
     def cancel(self) -> None:
@@ -79,7 +84,9 @@ class Choices:
             model, name, elapsed_s = self._about(index)
             self._metrics.failed(model, event)
             self._watch.failed(model, name, event, elapsed_s)
-        self._events.put_nowait((index, event))
+        self._news.append((index, event))
+        if self._wanted is not None and not self._wanted.done():
+            self._wanted.set_result(None)
 
     def _about(self, index: int) -> tuple[str, str, float]:
         """Model, name and age in seconds of a choice."""

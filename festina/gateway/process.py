@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -96,6 +97,7 @@ async def _serve(
             )
         )
         stopping = asyncio.create_task(_watch(stop, server))
+        gc.freeze()  # what is there now stays: looking it through again would hold up streams
         announce(address.url)
         await server.serve(sockets=[listener])
         stopping.cancel()

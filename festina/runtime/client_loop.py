@@ -31,7 +31,11 @@ from festina.runtime.transport import Link, Watch, check_endpoint
 from festina.security.guard import Guard
 
 READ_MAX = 256
-"""Messages read from one link before others get their turn."""
+"""Messages read from one link before what hangs on the clock is judged."""
+
+TURN_MAX = 4
+"""Messages read from one link before others, and the listeners' tasks, get their turn: a step's
+tokens come in a burst, and its first ones need not wait until the last ones have been read."""
 
 Listener = Callable[[Event], None]
 
@@ -183,7 +187,7 @@ class ClientLoop:
         """
         if not self._watches[peer].broke():
             return
-        while peer in self._links and self._read(peer) == READ_MAX:
+        while peer in self._links and self._read(peer, READ_MAX) == READ_MAX:
             pass
         now = time.monotonic()
         if peer in self._schedulers:
@@ -205,21 +209,21 @@ class ClientLoop:
             self._reading.add(peer)
             self._loop.call_soon(self._read, peer)
 
-    def _read(self, peer: bytes) -> int:
-        """Pass on what has arrived; how many messages that were, at most `READ_MAX`."""
+    def _read(self, peer: bytes, count_max: int = TURN_MAX) -> int:
+        """Pass on what has arrived; how many messages that were, at most `count_max`."""
         self._reading.discard(peer)
         link = self._links.get(peer)
         if link is None:
             return 0
         now = time.monotonic()
         read = 0
-        for _, message in link.receive(READ_MAX):
+        for _, message in link.receive(count_max):
             read += 1
             failpoint("client.receive", message)
             self._apply(self._logic.on_message(peer, message, now))
             if peer not in self._links:
                 break
-        if read == READ_MAX:
+        if read == count_max:
             self._read_soon(peer)
         return read
 
@@ -234,5 +238,5 @@ class ClientLoop:
     def _on_timer(self) -> None:
         self._timer = None
         for peer in list(self._links):
-            self._read(peer)
+            self._read(peer, READ_MAX)
         self._apply(self._logic.on_timer(time.monotonic()))

@@ -25,6 +25,7 @@ from festina.messages import (
     Reregister,
     Submit,
     Summary,
+    Tokens,
     Unload,
 )
 from festina.types import FinishReason, ModelState, Sampling, Slo
@@ -491,3 +492,23 @@ def test_the_same_events_give_the_same_effects():
         return [msgspec.json.encode(m) for _, m in agent.to_scheduler], agent.now
 
     assert history() == history()
+
+
+def test_a_first_token_is_sent_before_the_other_tokens_of_its_step():
+    agent, sent = VirtualAgent(deployment()), []
+    deliver = agent._deliver
+
+    def watch(peer, message):
+        if isinstance(message, Tokens):
+            sent.append((agent.now, message.request_id, message.index))
+        deliver(peer, message)
+
+    agent._deliver = watch
+    agent.welcome()
+    for i in range(4):
+        agent.generate(f"r{i}", max_tokens=200)
+    agent.at(1.0, lambda: agent.generate("late", max_tokens=4))
+    agent.run()
+    when = next(at for at, name, index in sent if (name, index) == ("late", 0))
+    together = [name for at, name, _ in sent if at == when]
+    assert together == ["late", "r0", "r1", "r2", "r3"]

@@ -69,6 +69,8 @@ class Stepper:
         step, grown = self._scheduler.settle(step_id, result.token_ids, result.latency_ms, now)
         self._models[step.model].in_step = False
         self._charge(step, result, now)
+        # First tokens go first: for them alone a burst of other streams' tokens is a delay at all.
+        grown.sort(key=lambda seq: seq.output_tokens > 1)
         told = {
             chunk.sequence.number: logprobs
             for chunk, logprobs in zip(
