@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from festina.cli.options import ConfigFile, Deploy, EndpointOption, SetFlags, settings
-from festina.config import Config
+from festina.cli.options import (
+    ConfigFile,
+    Deploy,
+    EndpointOption,
+    LogFormat,
+    SetFlags,
+    settings,
+)
+from festina.config import Config, LogConfig
 from festina.errors import ConfigError, EngineError
+from festina.log import logger, logging_to_stderr, tell
 from festina.runtime.child import Child
 from festina.runtime.worker import Task
 
+LOG = logger("launch")
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 
@@ -33,30 +43,59 @@ def command(
     sets: SetFlags = None,
     deploy: Deploy = None,
     endpoint: EndpointOption = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Start a scheduler here and one agent per device of a Ray cluster; serve until told to stop.
 
     Ray places the agents and starts them again when they die; it never carries tokens. Machines
-    other than this one need keys (docs/security.md).
+    other than this one need keys (docs/security.md). What agents log is in Ray's logs.
     """
-    found = settings(config, sets, deploy=deploy, endpoint=endpoint).config
+    found = settings(config, sets, deploy=deploy, endpoint=endpoint, log_format=log_format).config
     if not found.deployments:
         raise ConfigError(
             "there is nothing to serve",
             field="deployments",
             expected="--deploy NAME=WEIGHTS, or deployments in the settings file",
         )
-    console = Console(stderr=True, highlight=False)
-    scheduler = Child("scheduler", Task(found))
-    try:
-        listens_at = scheduler.endpoint(time.monotonic() + START_TIMEOUT_S)
-        print(listens_at, flush=True)
-        _serve(found, scheduler, listens_at, ray, device, per_machine, console)
-    except KeyboardInterrupt:
-        console.print("stopped")
-    finally:
-        scheduler.stop()
-        scheduler.finish(time.monotonic() + STOP_TIMEOUT_S)
+    told = _Told(found.log)
+    with logging_to_stderr(found.log, "launch"):
+        scheduler = Child("scheduler", Task(found))
+        try:
+            listens_at = scheduler.endpoint(time.monotonic() + START_TIMEOUT_S)
+            print(listens_at, flush=True)
+            _serve(found, scheduler, listens_at, ray, device, per_machine, told)
+        except KeyboardInterrupt:
+            told.stopped()
+        finally:
+            scheduler.stop()
+            scheduler.finish(time.monotonic() + STOP_TIMEOUT_S)
+
+
+class _Told:
+    """What `festina launch` itself says on stderr: for people, or as the log has it.
+
+    Args:
+        config: Of the log.
+    """
+
+    def __init__(self, config: LogConfig) -> None:
+        quiet = config.format != "off"
+        self._console = Console(stderr=True, highlight=False, quiet=quiet)
+
+    def serving(self, agents: Iterable[str]) -> None:
+        """Everything has started."""
+        self._console.print(f"serving on {', '.join(agents)}; Ctrl-C stops")
+        tell(LOG, "serving", {})
+
+    def restart(self, agent: str) -> None:
+        """An agent has died, and Ray has started it again."""
+        self._console.print(f"{agent} ended and was started again")
+        tell(LOG, "process ended", {"agent": agent})
+
+    def stopped(self) -> None:
+        """The end."""
+        self._console.print("stopped")
+        tell(LOG, "stopped", {})
 
 
 def _serve(
@@ -66,7 +105,7 @@ def _serve(
     address: str,
     device: str,
     per_machine: int,
-    console: Console,
+    told: _Told,
 ) -> None:
     """Until Ctrl-C, or until the scheduler dies."""
     try:
@@ -86,10 +125,10 @@ def _serve(
     try:
         wanted = places(machines(), device, per_machine)
         with RayAgents(config, endpoint, wanted) as agents:
-            console.print(f"serving on {', '.join(agents.names)}; Ctrl-C stops")
+            told.serving(agents.names)
             for name in agents.restarts():
                 if name:
-                    console.print(f"{name} ended and was started again")
+                    told.restart(name)
                 if scheduler.exit_code is not None:
                     raise EngineError(f"the scheduler ended with status {scheduler.exit_code}")
     finally:

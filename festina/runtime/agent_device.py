@@ -124,7 +124,7 @@ def _refuse_process(gpu: str, config: Config) -> None:
 def _cpu_engine(config: Config) -> Engine:
     if config.agent.host_engine == "inline":
         return CpuEngine(Path(config.models_dir) if config.models_dir else None)
-    return _host(Open("cpu", config.models_dir), config)
+    return _host(Open("cpu", config.models_dir, log_format=config.log.format), config)
 
 
 def _host(opening: Open, config: Config) -> HostedEngine:
@@ -170,6 +170,7 @@ def _opening(ordinal: int, config: Config) -> Open:
         graphs_max=config.agent.graphs_max,
         graphs_ahead=config.agent.graphs_ahead,
         batch_max=local_rules(config.agent, "cuda").batch_max,
+        log_format=config.log.format,
     )
 
 

@@ -1,5 +1,6 @@
 """An engine in a process of its own: what it computes, how it dies, parks and comes back."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,8 @@ from tiny_models import published_folder
 
 from festina.config import DeploymentConfig
 from festina.engine.cpu.engine import CpuEngine
-from festina.engine.hosted import frames
+from festina.engine.hosted import bulk, frames
+from festina.engine.hosted.child import Child, ChildLostError
 from festina.engine.hosted.engine import Bounds, HostedEngine
 from festina.engine.hosted.images import Images
 from festina.errors import EngineError, EngineLostError, UnsupportedModelError, WeightsError
@@ -86,6 +88,23 @@ def test_blocks_travel_between_engines_and_pools(engine, weights, expected):
         assert np.array_equal(inline.export_blocks(MODEL, blocks), data)
         engine.import_blocks(MODEL, blocks, data)
     assert generate(inline, runs, TOKENS) == expected
+
+
+def test_a_crash_of_the_process_joins_the_log_of_its_agent(capfd):
+    opening, memory = frames.Open("cpu", log_format="json"), bulk.create()
+    child = Child()
+    child.open(opening, memory)
+    child.await_ready(60.0)
+    child.say(opening, 5.0)  # what is no request for an engine that is open
+    assert isinstance(child.hear(5.0), frames.Raised)
+    child.say(frames.Ready(()), 5.0)
+    with pytest.raises(ChildLostError):
+        child.hear(60.0)
+    child.end()
+    os.close(memory)
+    (line,) = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (line["process"], line["event"]) == ("engine", "process crashes")
+    assert line["exception"] == "ProtocolError"
 
 
 @pytest.mark.parametrize("data", [np.zeros((1, 7), np.uint8), np.zeros(7, np.uint8)])

@@ -1,10 +1,14 @@
 """Agents on a Ray cluster of several nodes on one machine."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -27,7 +31,7 @@ NODES = 2
 
 
 @pytest.fixture(scope="module")
-def machines() -> Iterator[list["ray_agents.Machine"]]:
+def cluster() -> Iterator["cluster_utils.Cluster"]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cluster = cluster_utils.Cluster(
@@ -37,9 +41,14 @@ def machines() -> Iterator[list["ray_agents.Machine"]]:
         for _ in range(NODES - 1):
             cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address, log_to_driver=False)
-        yield ray_agents.machines()
+        yield cluster
         ray.shutdown()
         cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def machines(cluster) -> list["ray_agents.Machine"]:
+    return ray_agents.machines()
 
 
 @pytest.fixture
@@ -97,6 +106,28 @@ def test_one_agent_on_each_node_serves_and_is_started_again(machines, endpoint, 
         assert generate(client, 8) <= names
         pids = [agents.pid(name) for name in names]
     eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
+
+
+def test_launch_and_its_agents_log_as_they_are_told(cluster):
+    command = [
+        sys.executable, "-m", "festina", "launch", "--ray", cluster.address, "--device", "sim",
+        "--log-format", "json", "--endpoint", "tcp://127.0.0.1:0", "--deploy", "chat=sim:llama-8b",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as launch:
+        told = [json.loads(launch.stderr.readline())]
+        while (told[-1]["process"], told[-1]["event"]) != ("launch", "serving"):
+            told.append(json.loads(launch.stderr.readline()))
+        launch.send_signal(signal.SIGINT)
+        told += map(json.loads, launch.stderr)
+    assert launch.returncode == 0
+    assert {"scheduler", "launch"} <= {line["process"] for line in told}
+    assert told[-1]["event"] == "stopped"
+    logs = Path(cluster.head_node.get_logs_dir_path()).glob("worker-*.err")
+    lines = [line for path in logs for line in path.read_text().splitlines()]
+    agents = {json.loads(line)["process"] for line in lines if line.startswith("{")}
+    assert agents == {f"node{number}-sim0" for number in range(NODES)}
 
 
 def test_an_agent_that_cannot_start_is_told_and_leaves_nothing(machines, endpoint, config):

@@ -17,6 +17,7 @@ from festina.engine.hosted import frames
 from festina.engine.hosted.channel import Channel
 from festina.engine.hosted.server import Server, open_engine
 from festina.errors import FestinaError
+from festina.log import crash_told_as_json
 from festina.runtime.failpoints import failpoint
 
 PR_SET_PDEATHSIG = 1
@@ -39,6 +40,8 @@ def main(arguments: list[str]) -> int:
     opening = frames.decode_request(body)
     if not isinstance(opening, frames.Open):
         return 2
+    if opening.log_format == "json":
+        sys.excepthook = crash_told_as_json("engine")
     try:
         engine, partitions = open_engine(opening)
     except FestinaError as error:

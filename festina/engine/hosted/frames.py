@@ -80,6 +80,7 @@ class Open(Frame, frozen=True):
         graphs_max: CUDA graphs that a model may have.
         graphs_ahead: They are captured when it is loaded.
         batch_max: Sequences of the largest step; 0 for a CPU.
+        log_format: Of the agent's log, which this process' last words join.
     """
 
     engine: Literal["cpu", "cuda"]
@@ -89,6 +90,7 @@ class Open(Frame, frozen=True):
     graphs_max: Count = 0
     graphs_ahead: bool = True
     batch_max: Count = 0
+    log_format: Literal["off", "text", "json"] = "off"
 
 
 class Load(Frame, frozen=True):
