@@ -120,7 +120,7 @@ def serve(logic: SchedulerLogic, link: Link, stop: Event, primary: Link | None =
             _answer(link, primary, intake.catch_up(now))
         now = time.monotonic()
         if now >= logic.next_timer(now):
-            intake.tell_alive(now)
+            intake.report(now)
             _answer(link, primary, logic.on_timer(now))
 
 

@@ -17,7 +17,6 @@ from festina.runtime.protocol.intake import (
     TICKETS_MAX,
     Intake,
     merge,
-    summary_ms,
 )
 from festina.runtime.protocol.scheduler import SchedulerLogic
 from festina.runtime.scheduler import BURST_MAX, bursts
@@ -44,8 +43,8 @@ class Recorder:
         self.taken.append((peer, message))
         return [Send("peers", peer, Pong(0, 0))] if isinstance(message, Submit) else []
 
-    def hear(self, peers, now):
-        self.heard.append(set(peers))
+    def hear(self, peers, merged, now):
+        self.heard.append((set(peers), merged))
 
     def of(self, peer):
         return [message for sender, message in self.taken if sender == peer]
@@ -117,6 +116,16 @@ def test_summaries_that_wait_are_one():
     intake.serve([(b"a", summary(2)), (b"a", summary(3, tickets=(9,)))], 0.1)
     intake.catch_up(0.2)
     assert logic.taken == [(b"a", summary(3, tickets=(7, 8, 9), account=past))]
+
+
+def test_who_waits_and_how_many_were_merged_is_told():
+    logic = Recorder()
+    intake = Intake(logic)
+    intake.serve([(b"a", summary(1)), (b"a", summary(2)), (b"b", summary(1))], 0.0)
+    intake.report(0.0)
+    intake.catch_up(0.0)
+    intake.report(0.1)
+    assert logic.heard == [({b"a", b"b"}, 1), (set(), 0)]
 
 
 def test_a_later_account_takes_the_place_of_an_earlier_one():
@@ -213,19 +222,10 @@ def test_an_agent_whose_summary_waits_is_alive():
     intake.serve([(b"a", register), (b"a", summary(1))], 0.0)
     intake.catch_up(0.0)
     intake.serve([(b"a", summary(2))], 9.0)
-    intake.tell_alive(9.0)
+    intake.report(9.0)
     assert logic.on_timer(9.0) == []
     intake.catch_up(9.0)
-    intake.tell_alive(18.0)
+    intake.report(18.0)
     logic.on_timer(18.0)
     (answer,) = logic.on_message(b"a", summary(3), 18.0)
     assert answer.message == Reregister(1)
-
-
-def test_few_agents_tell_as_often_as_they_like():
-    assert summary_ms(500, 20.0) == 0.0
-
-
-def test_many_agents_share_what_a_scheduler_takes():
-    assert summary_ms(1000, 20.0) == 100.0
-    assert summary_ms(4000, 20.0) == 400.0

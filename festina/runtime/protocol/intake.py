@@ -18,9 +18,6 @@ from festina.runtime.protocol.effects import Send
 SUMMARIES_MAX = 128
 """Summaries taken in between two looks at what else has come: a millisecond."""
 
-SUMMARIES_HZ = 10_000.0
-"""Summaries a second that a scheduler wants at most: a quarter of a core."""
-
 TICKETS_MAX = 4096
 """Tickets in a summary that waits; one that would have more is not merged."""
 
@@ -36,8 +33,8 @@ class Taker(Protocol):
     ) -> list[Send]:
         """What to send in answer."""
 
-    def hear(self, peers: Set[bytes], now: float) -> None:
-        """These peers have said something that waits: they live."""
+    def hear(self, peers: Set[bytes], merged: int, now: float) -> None:
+        """These peers have said something that waits; so many summaries were merged meanwhile."""
 
 
 class Intake:
@@ -50,6 +47,7 @@ class Intake:
     def __init__(self, logic: Taker) -> None:
         self._logic = logic
         self._waiting: dict[bytes, Summary] = {}
+        self._merged = 0
 
     @property
     def behind(self) -> bool:
@@ -74,9 +72,10 @@ class Intake:
             sends += self._logic.on_message(peer, self._waiting.pop(peer), now)
         return sends
 
-    def tell_alive(self, now: float) -> None:
+    def report(self, now: float) -> None:
         """Before the logic looks who is silent: nobody is whose summary waits."""
-        self._logic.hear(self._waiting.keys(), now)
+        self._logic.hear(self._waiting.keys(), self._merged, now)
+        self._merged = 0
 
     def _first(
         self, peer: bytes, message: AnyMessage | ProtocolError
@@ -88,19 +87,16 @@ class Intake:
                 return [message]
             del self._waiting[peer]
             return [waiting, message]
-        merged = message if waiting is None else merge(waiting, message)
-        self._waiting[peer] = message if merged is None else merged
-        return [waiting] if merged is None and waiting is not None else []
-
-
-def summary_ms(agents: int, summary_hz: float) -> float:
-    """How far apart the summaries of one of so many agents should be; 0 where its own rate will do.
-
-    Args:
-        agents: How many there are.
-        summary_hz: How often each would tell.
-    """
-    return agents * 1e3 / SUMMARIES_HZ if agents * summary_hz > SUMMARIES_HZ else 0.0
+        if waiting is None:
+            self._waiting[peer] = message
+            return []
+        merged = merge(waiting, message)
+        if merged is None:
+            self._waiting[peer] = message
+            return [waiting]
+        self._waiting[peer] = merged
+        self._merged += 1
+        return []
 
 
 def merge(earlier: Summary, later: Summary) -> Summary | None:

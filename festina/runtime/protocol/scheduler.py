@@ -51,9 +51,9 @@ from festina.messages import (
 )
 from festina.runtime.protocol.closures import Closures
 from festina.runtime.protocol.effects import Send
-from festina.runtime.protocol.intake import summary_ms
 from festina.runtime.protocol.pair import PRIMARY, Pair
 from festina.runtime.protocol.submit_checks import check_submit, likely_input_tokens
+from festina.runtime.protocol.summary_pace import SummaryPace
 from festina.security.rate import RateLimitError
 from festina.types import GpuSummary, Slo
 
@@ -158,7 +158,7 @@ class SchedulerLogic:
         self._reservation_s = config.scheduler.reservation_s
         self._dead_s = config.link.heartbeat_s * config.link.missed_max
         self._silent_s = config.link.silent_s
-        self._summary_hz = config.agent.summary_hz
+        self._pace = SummaryPace(config.agent.summary_hz)
         self._tick_s = min(config.link.heartbeat_s, config.scheduler.reservation_s) / 2
         self._pair = pair
         if pair is not None:
@@ -241,8 +241,15 @@ class SchedulerLogic:
         )
         return [Send(PEERS, peer, Failed("", error.info()))]
 
-    def hear(self, peers: Set[bytes], now: float) -> None:
-        """Agents behind these peers have said something that is still to be taken in: they live."""
+    def hear(self, peers: Set[bytes], merged: int, now: float) -> None:
+        """What is still to be taken in, before `on_timer`.
+
+        Args:
+            peers: Who has said it: agents behind them live.
+            merged: Summaries that were merged since the last time.
+            now: See `on_message`.
+        """
+        self._pace.look(merged, len(self._agents))
         for agent in self._agents.values() if peers else ():
             if agent.peer in peers:
                 self._hear(agent, agent.peer, now)
@@ -426,7 +433,7 @@ class SchedulerLogic:
 
     @property
     def _summary_ms(self) -> float:
-        return summary_ms(len(self._agents), self._summary_hz)
+        return self._pace.wanted_ms(len(self._agents))
 
     def _hear(self, agent: _Agent, peer: bytes, now: float) -> None:
         agent.peer, agent.heard = peer, now

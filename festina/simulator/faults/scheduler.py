@@ -58,7 +58,7 @@ class SchedulerProcess(Process):
 
     def timer(self) -> None:
         """See `Process`."""
-        self._intake.tell_alive(self.now)
+        self._intake.report(self.now)
         self._act(self.logic.on_timer(self.now))
 
     def catch_up(self) -> None:
@@ -75,9 +75,9 @@ class SchedulerProcess(Process):
             self.tap(peer, message, now)
         return sends
 
-    def hear(self, peers: Set[bytes], now: float) -> None:
+    def hear(self, peers: Set[bytes], merged: int, now: float) -> None:
         """See `Taker`."""
-        self.logic.hear(peers, now)
+        self.logic.hear(peers, merged, now)
 
     def _act(self, sends: Iterable[Send]) -> None:
         site = self.site
