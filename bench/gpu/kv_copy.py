@@ -182,4 +182,8 @@ def run(device: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    json.dump(run(int(sys.argv[1]) if len(sys.argv) > 1 else 0), sys.stdout, indent=2)
+    try:
+        figures = run(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    except _core.CudaDriverError as error:
+        sys.exit(f"needs a GPU: {error}")
+    json.dump(figures, sys.stdout, indent=2)

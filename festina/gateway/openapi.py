@@ -152,7 +152,7 @@ _BEYOND = (
 def _generate(body: str, summary: str) -> Schema:
     content = {
         "application/json": {"schema": {"type": "object"}},
-        "text/event-stream": {"schema": {"type": "string"}},
+        "text/event-stream": {"schema": {"description": "A chunk of JSON each; `[DONE]` ends."}},
     }
     return {
         "summary": summary,

@@ -32,7 +32,8 @@ def comparison_lines(sides: Sequence[Side]) -> list[str]:
         points = 100 * (side.attainment - off.attainment)
         early = side.told.early_wakes if side.told else 0
         lines.append(
-            f"{side.policy}: {saved:.2%} fewer joules ({side.energy_source}), attainment "
+            f"{side.policy}: {abs(saved):.2%} {'more' if saved < 0 else 'fewer'} joules "
+            f"({side.energy_source}), attainment "
             f"{points:+.1f} points, {early} GPUs awake again before their dwell."
         )
     return lines

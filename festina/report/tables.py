@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from festina.messages import AgentInfo, Cluster, Consolidation, ConsolidationEvent
@@ -81,7 +82,8 @@ def integrity_line(integrity: Integrity, requests: int, tokens: int) -> str:
 
 def cluster_table(cluster: Cluster) -> Table:
     """One row per agent: clock, SMs, work in hand, power and models."""
-    table = Table(title=_cluster_title(cluster), title_justify="left")
+    title = _cluster_title(cluster)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("agent")
     table.add_column("device")
     for heading in ("clock MHz", "SMs used", "batch", "queue", "KV used", "watts", "joules", "°C"):

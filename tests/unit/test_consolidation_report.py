@@ -52,6 +52,11 @@ def side(policy, energy_j, attainment, told=None):
     return Side(policy, energy_j, "modelled", 60.0, attainment, 99, 100, 4.5, Integrity(), told)
 
 
+def test_what_costs_joules_is_said_to_cost_them():
+    (line,) = comparison_lines([side("off", 1000.0, 0.95), side("festina", 1010.0, 0.95, TOLD)])
+    assert line.startswith("festina: 1.00% more joules")
+
+
 def test_a_comparison_names_joules_attainment_and_early_wakes():
     sides = [side("off", 1000.0, 0.95), side("festina", 900.0, 0.94, TOLD)]
     (line,) = comparison_lines(sides)
