@@ -30,6 +30,8 @@ def sample(kind: inspect.Type, rng: Random) -> object:
             return None
         case inspect.VarTupleType(item_type=item, min_length=low):
             return tuple(sample(item, rng) for _ in range(max(low or 0, rng.getrandbits(2))))
+        case inspect.TupleType(item_types=items):
+            return tuple(sample(item, rng) for item in items)
         case inspect.UnionType(types=kinds):
             return sample(rng.choice(kinds), rng)
         case inspect.LiteralType(values=allowed):
