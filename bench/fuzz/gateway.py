@@ -65,7 +65,11 @@ def damage(data: bytes, corpus: Sequence[bytes], rng: Random, intact: int) -> by
         return data
     head, _, body = data.partition(SEPARATOR)
     bodies = [item.partition(SEPARATOR)[2] for item in corpus]
-    return head + SEPARATOR + damage_json(body, bodies, NAMES, rng)
+    try:
+        damaged = damage_json(body, bodies, NAMES, rng)
+    except (ValueError, RecursionError):  # `data` was damaged before, and is no JSON
+        return mutate(data, corpus, rng, 0)
+    return head + SEPARATOR + damaged
 
 
 def bodies(_: Path) -> Target:

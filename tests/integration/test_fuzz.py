@@ -5,7 +5,7 @@ import sys
 from random import Random
 
 import pytest
-from bench.fuzz import part
+from bench.fuzz import gateway, part
 from bench.fuzz.__main__ import run_child, table
 from bench.fuzz.mutators import mutate
 from bench.fuzz.target import ROUND, Tally, Target, run_round
@@ -59,6 +59,13 @@ def test_a_child_that_dies_is_a_crash_with_its_round():
 
 def test_damage_leaves_what_is_intact():
     assert mutate(b"abc", [b"abc"], Random(0), 16) == b"abc"
+
+
+@pytest.mark.parametrize("body", [b"{", b"[" * 60_000, b"7", b""])
+def test_a_body_that_is_no_json_object_is_damaged_too(body: bytes):
+    data = b"chat\n\n" + body
+    made = {gateway.damage(data, [data], Random(seed), 0) for seed in range(50)}
+    assert len(made) > 10
 
 
 HANGS = """
