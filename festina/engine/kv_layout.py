@@ -78,12 +78,15 @@ class KvLayout:
             EngineError: A block lies outside the pool.
         """
         ids = blocks.astype(np.uint64)  # negative ones become huge
-        if len(ids) and ids.max() >= self.blocks:
+        if len(ids) and np.maximum.reduce(ids) >= self.blocks:
             raise EngineError(
                 "a block lies outside the pool", field="blocks", expected=f"0 … {self.blocks - 1}"
             )
+        starts = ids * np.uint64(self.block_stride_bytes)
+        if self.planes == 1:
+            return starts[None]
         planes = np.arange(self.planes, dtype=np.uint64) * np.uint64(self.plane_stride_bytes)
-        return planes[:, None] + ids * np.uint64(self.block_stride_bytes)
+        return planes[:, None] + starts
 
 
 def runs_between(
@@ -107,7 +110,8 @@ def runs_between(
             field="layout",
             expected=f"{dst.planes} × {dst.piece_bytes}",
         )
-    targets = len(set(dst_blocks.tolist()))
+    ordered = np.sort(dst_blocks)
+    targets = len(dst_blocks) - np.count_nonzero(ordered[1:] == ordered[:-1])
     if not len(src_blocks) == len(dst_blocks) == targets:
         raise EngineError(
             f"{len(src_blocks)} blocks go to {targets} different ones",
