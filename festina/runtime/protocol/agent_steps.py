@@ -71,12 +71,8 @@ class Stepper:
         self._charge(step, result, now)
         # First tokens go first: for them alone a burst of other streams' tokens is a delay at all.
         grown.sort(key=lambda seq: seq.output_tokens > 1)
-        told = {
-            chunk.sequence.number: logprobs
-            for chunk, logprobs in zip(
-                step.chunks, result.logprobs, strict=False
-            )  # or there are none
-        }
+        pairs = zip(step.chunks, result.logprobs, strict=False)  # there are none unless one asked
+        told = {chunk.sequence.number: logprobs for chunk, logprobs in pairs}
         return [
             effect for seq in grown for effect in self._serving.emit(seq, told.get(seq.number), now)
         ]
