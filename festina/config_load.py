@@ -177,6 +177,9 @@ def is_struct(hint: object) -> TypeGuard[type[msgspec.Struct]]:
 
 # Layers
 
+NO_YAML = (msgspec.DecodeError, ValueError, LookupError, AttributeError)
+"""A scalar that is not of the type it looks like or claims raises what PyYAML runs into with it."""
+
 
 def _file_layer(file: Path) -> Layer:
     source = f"file {file}"
@@ -184,7 +187,7 @@ def _file_layer(file: Path) -> Layer:
         raw = msgspec.yaml.decode(file.read_bytes())
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}", field="config") from error
-    except msgspec.DecodeError as error:
+    except NO_YAML as error:
         raise ConfigError(f"{file} is not YAML: {error}", field="config") from error
     if raw is None:
         return {}

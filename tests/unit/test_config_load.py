@@ -137,6 +137,23 @@ def test_a_file_that_is_nested_in_itself_or_too_deeply_is_refused(tmp_path, text
     assert caught.value.field == "config"
 
 
+@pytest.mark.parametrize(
+    "scalar",
+    [
+        "2023-11-11 68:15:46",
+        "2023-11-11 08:15:46 +99:00",
+        "!!timestamp x",
+        "!!bool x",
+        '!!int ""',
+        "9" * 5000,
+    ],
+)
+def test_a_scalar_that_is_not_what_it_claims_is_refused(tmp_path, scalar):
+    with pytest.raises(ConfigError, match="is not YAML") as caught:
+        load(write(tmp_path, f"a: {scalar}"))
+    assert caught.value.field == "config"
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ConfigError):
         load(tmp_path / "nowhere.yaml")
